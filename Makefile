@@ -1,0 +1,122 @@
+# Everything is done by a target here; CI runs the same ones. `make` alone lists them.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+PYTEST := $(BIN)/pytest
+ENGINE ?= docker
+TAG ?= dev
+ARGS ?=
+QUICK_START := examples/01-quick-start
+
+# Folders of tests/ that hold no tests of their own.
+SUPPORT := __pycache__ bench cluster fakes
+SUITES := $(filter-out $(SUPPORT),$(notdir $(patsubst %/,%,$(wildcard tests/*/))))
+SERVED := integration e2e
+BENCHES := $(filter-out figures,$(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*.py)))
+
+##@ Start here
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} \
+	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z<>-]+:.*## / {printf "  %-18s %s\n", $$1, $$2} \
+	  /^# help: / {sub(/^# help: /, ""); split($$0, part, " — "); printf "  %-18s %s\n", part[1], part[2]}' $(firstword $(MAKEFILE_LIST))
+	@printf '\nSuites: %s\nBenchmarks: %s\n' '$(SUITES)' '$(BENCHES)'
+
+.PHONY: setup
+setup: ## the virtual environment .venv (about a minute the first time, then nothing)
+	@tools/setup.sh python
+
+.PHONY: setup-test
+setup-test: ## setup, and Redis and a Kubernetes API server for integration tests (minutes, once)
+	@tools/setup.sh test
+
+.PHONY: run
+run: setup ## the quick start: a router on this machine, without a cluster (ARGS="…")
+	@$(BIN)/switchboard dev $(QUICK_START) --fake-models $(QUICK_START)/fake-models.toml $(ARGS)
+
+##@ Change
+
+.PHONY: generate
+generate: setup ## CRDs, their copy in the chart and the reference docs, from the models
+	$(BIN)/python tools/generate.py
+
+.PHONY: format
+format: setup ## format the code
+	$(BIN)/ruff format --quiet .
+	$(BIN)/ruff check --quiet --select I --fix .
+
+.PHONY: lint
+lint: setup ## ruff, and the contracts on who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: types
+types: setup ## mypy and basedpyright, both strict
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+
+.PHONY: lock
+lock: setup ## pin the dependencies of pyproject.toml anew
+	@tools/lock.sh
+
+.PHONY: hooks
+hooks: setup ## run the quick checks at every git commit
+	$(BIN)/pre-commit install
+
+##@ Test
+
+.PHONY: test
+test: setup-test ## arch, unit, property, golden and integration tests
+	$(PYTEST) $(ARGS)
+
+# help: test-<suite> — the tests of one folder of tests/
+SUITE_TARGETS := $(addprefix test-,$(SUITES))
+.PHONY: $(SUITE_TARGETS)
+$(addprefix test-,$(filter $(SERVED),$(SUITES))): setup-test
+$(SUITE_TARGETS): test-%: setup
+	$(PYTEST) tests/$* $(ARGS)
+
+# help: bench-<name> — a benchmark: prints a table and writes .bench/<name>.json
+BENCH_TARGETS := $(addprefix bench-,$(BENCHES))
+.PHONY: $(BENCH_TARGETS)
+bench-propagation: setup-test
+$(BENCH_TARGETS): bench-%: setup
+	PYTHONPATH=tests $(BIN)/python tests/bench/$*.py $(ARGS)
+
+.PHONY: golden
+golden: setup ## rewrite the golden files, then show the difference
+	$(PYTEST) tests/golden --update-golden
+	@git --no-pager diff -- tests/golden
+	@git status --short -- tests/golden
+
+.PHONY: coverage
+coverage: setup-test ## all tests with branch coverage, child processes included
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+.PHONY: precommit
+precommit: ## generate, format, lint, types and test, in this order
+	@for step in generate format lint types test; do $(MAKE) $$step; done
+
+.PHONY: check
+check: ## precommit, and fail if that changed a file: what CI runs
+	@tools/unchanged.sh $(MAKE) precommit
+
+##@ Ship
+
+# help: image-<plane> — the container image of the operator or the dataplane
+.PHONY: image-operator image-dataplane
+image-operator image-dataplane: image-%:
+	$(ENGINE) build --target $* -t switchboard-$*:$(TAG) .
+
+.PHONY: clean
+clean: ## remove what was made here (the cache of built binaries stays)
+	rm -rf .venv .bench .coverage* .hypothesis .*_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

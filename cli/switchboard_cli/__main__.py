@@ -1,0 +1,48 @@
+"""The command ``switchboard``: dev, operator, dataplane, validate, fake-model.
+
+Each subcommand is imported when it is called: a validate loads no web server, a data plane no
+Kubernetes library.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from switchboard_cli import dev, validate
+from switchboard_cli.fake_model import command as fake_model
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; return its exit status (2 for wrong flags)."""
+    said = sys.argv[1:] if argv is None else list(argv)
+    match said[:1]:
+        # The planes have commands of their own, which the images run without the CLI.
+        case ["operator"]:
+            from switchboard_operator.__main__ import main as run_operator
+
+            return run_operator(said[1:])
+        case ["dataplane"]:
+            from switchboard_dataplane.__main__ import main as run_dataplane
+
+            return run_dataplane(said[1:])
+        case _:
+            args = _parser().parse_args(said)
+            status: int = args.run(args)
+            return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="switchboard", description="A Kubernetes-native router for large language models."
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    dev.add_parser(commands)
+    commands.add_parser("operator", help="run the control plane in a cluster", add_help=False)
+    commands.add_parser("dataplane", help="run a data plane: a gateway pod", add_help=False)
+    validate.add_parser(commands)
+    fake_model.add_parser(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,266 @@
+"""The data plane's stack, top to bottom: everything is built here, started here, and stopped here.
+
+``build`` puts it together around a store; ``run`` is the process of a gateway pod around Redis.
+``switchboard dev`` builds one around the in-process store and watches the outcomes.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from aiohttp import web
+
+from switchboard_dataplane.admin import Admin
+from switchboard_dataplane.front import Front, HttpServer
+from switchboard_dataplane.in_force import InForce
+from switchboard_dataplane.lifecycle import LAST_WORDS_S, LiveRequests, shut_down
+from switchboard_dataplane.proxy import Proxy
+from switchboard_dataplane.settings import Settings, split_address
+from switchboard_dataplane.snapshot import SnapshotBuilder
+from switchboard_dataplane.sources.disk import DiskSnapshot
+from switchboard_dataplane.sources.follow import Follower
+from switchboard_dataplane.sources.key_file import KeyFile
+from switchboard_dataplane.sources.redis_source import RedisSource
+from switchboard_dataplane.telemetry.exporters import Telemetry, build_telemetry
+from switchboard_dataplane.telemetry.metrics import Gauges
+from switchboard_dataplane.telemetry.outcome import Observer, OutcomeQueue
+from switchboard_dataplane.upstream.client import AiohttpUpstream
+from switchboard_policy.errors import Malformed
+from switchboard_policy.seal import Keyring
+from switchboard_policy.store import ZERO, Pod, StoreReader
+
+log = logging.getLogger(__name__)
+
+#: How often the number of live pods and the scope's keys are looked at, in seconds.
+REFRESH_S: Final = 5.0
+#: Connections that wait to be accepted, for callers that come at once.
+BACKLOG: Final = 1_024
+
+
+@dataclass(slots=True, kw_only=True)
+class DataPlane:
+    """A data plane that was built. The ports are known once it has started."""
+
+    settings: Settings
+    front: Front
+    admin: Admin
+    follower: Follower
+    in_force: InForce
+    live: LiveRequests
+    outcomes: OutcomeQueue
+    telemetry: Telemetry
+    upstream: AiohttpUpstream
+    port: int = 0
+    admin_port: int = 0
+    _servers: list[HttpServer | web.Server] = field(default_factory=list["HttpServer | web.Server"])
+    _listeners: list[asyncio.Server] = field(default_factory=list[asyncio.Server])
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
+
+    async def start(self) -> None:
+        """Follow the store and listen; raises OSError where a port is taken."""
+        self._tasks.append(asyncio.create_task(self.follower.run()))
+        self._tasks.append(asyncio.create_task(self._refresh()))
+        # The admin port first: probes are answered before anybody is served.
+        self.admin_port = await self._listen(
+            web.Server(self.admin.handle, access_log=None), self.settings.admin
+        )
+        self.port = await self._listen(HttpServer(self.front.handle), self.settings.listen)
+        log.info("listening on port %d, admin on port %d", self.port, self.admin_port)
+
+    async def stop(self, *, grace_s: float = 0.0, drain_s: float = 0.0) -> None:
+        """Go away in order: see ``lifecycle``. The store hears a goodbye."""
+        cut_off = await shut_down(
+            self.live, stop_listening=self._stop_listening, grace_s=grace_s, drain_s=drain_s
+        )
+        if cut_off:
+            log.warning("%d requests were cut off at the drain deadline", cut_off)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for listener in self._listeners:
+            listener.close()
+        for server in self._servers:
+            await server.shutdown(timeout=LAST_WORDS_S)
+        await self.upstream.close()
+        self.outcomes.drain()
+        await asyncio.to_thread(self.telemetry.shutdown)
+
+    async def wait(self, told: asyncio.Event) -> None:
+        """Wait until told to stop; raise what ends the following of the store, if anything does."""
+        stop = asyncio.create_task(told.wait())
+        try:
+            await asyncio.wait((stop, *self._tasks), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+        for task in self._tasks:
+            if task.done():
+                task.result()
+
+    async def _listen(self, server: HttpServer | web.Server, address: str) -> int:
+        host, port = split_address(address)
+        listener = await asyncio.get_running_loop().create_server(
+            server, host or None, port, backlog=BACKLOG
+        )
+        self._servers.append(server)
+        self._listeners.append(listener)
+        bound: int = listener.sockets[0].getsockname()[1]
+        return bound
+
+    async def _stop_listening(self) -> None:
+        # The public one, which started last; the admin port tells of the drain.
+        if self._listeners:
+            self._listeners[-1].close()
+            self._servers[-1].pre_shutdown()
+
+    async def _refresh(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            self.in_force.refresh()
+
+
+def build(
+    settings: Settings,
+    *,
+    source: StoreReader,
+    keyring: Callable[[], Keyring],
+    observers: Sequence[Observer] = (),
+) -> DataPlane:
+    """Build a data plane around a store; call it in the event loop that will run it.
+
+    ``keyring`` returns the scope's keys of the moment, the same object until they change.
+    ``observers`` take in outcomes in batches, after the metrics did.
+    """
+    loop = asyncio.get_running_loop()
+    # Chance spreads load and jitters waits; nothing secret hangs on it.
+    rng = Random()  # noqa: S311
+    live, pod = LiveRequests(), _pod(settings)
+    builder = SnapshotBuilder(keyring(), zone=settings.zone)
+    in_force = InForce(builder, keyring=keyring, live_pods=lambda: follower.state().live_pods)
+    gauges = Gauges(
+        in_flight=in_force.in_flight,
+        revision=in_force.running_revision,
+        refused=lambda: len(follower.state().refused),
+        dropped=lambda: outcomes.dropped,
+    )
+    telemetry = build_telemetry(gauges, pod=pod.name, otlp=settings.otlp)
+    follower = Follower(
+        source,
+        pod=pod,
+        keyring=keyring,
+        apply=in_force.apply,
+        clock=loop.time,
+        random=rng,
+        disk=_disk(settings),
+        propagated=lambda ms: telemetry.metrics.propagated(ms / 1000),
+    )
+    outcomes = OutcomeQueue(observers=(telemetry.metrics.fold, *observers), later=loop.call_later)
+    upstream = AiohttpUpstream()
+    proxy = Proxy(
+        snapshot=in_force.current,
+        signals=in_force.signals,
+        upstream=upstream,
+        observe=outcomes.put,
+        shutting_down=lambda: live.expired,
+        clock=loop.time,
+        today=lambda: datetime.now(UTC),
+        rng=rng,
+        tracing=telemetry.tracing,
+        detail_headers=settings.detail_headers,
+    )
+    body_limit_bytes = settings.body_limit_bytes
+    front = Front(proxy, live, snapshot=in_force.current, body_limit_bytes=body_limit_bytes)
+    admin = Admin(
+        in_force=in_force,
+        source=follower.state,
+        live=live,
+        exposition=telemetry.exposition,
+        clock=loop.time,
+    )
+    return DataPlane(
+        settings=settings,
+        front=front,
+        admin=admin,
+        follower=follower,
+        in_force=in_force,
+        live=live,
+        outcomes=outcomes,
+        telemetry=telemetry,
+        upstream=upstream,
+    )
+
+
+@asynccontextmanager
+async def serving(plane: DataPlane) -> AsyncGenerator[DataPlane]:
+    """Run a data plane while the block runs; live requests are cut off at its end."""
+    try:
+        await plane.start()
+        yield plane
+    finally:
+        await plane.stop()
+
+
+def run(settings: Settings) -> int:
+    """Run the process of a data plane until SIGTERM or SIGINT; return its exit status."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        keys = KeyFile(Path(settings.scope_key_file), scope=settings.scope)
+        source = RedisSource(settings.redis_url, scope=settings.scope)
+    except (OSError, Malformed, ValueError) as error:
+        log.error("cannot start: %s", error)  # noqa: TRY400 - a wrong setting needs no traceback
+        return 2
+    return asyncio.run(_run(settings, source=source, keys=keys))
+
+
+async def _run(settings: Settings, *, source: RedisSource, keys: KeyFile) -> int:
+    plane = build(settings, source=source, keyring=keys.keyring)
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    status = 0
+    try:
+        await plane.start()
+        await plane.wait(told)
+    except OSError as error:
+        log.error("cannot listen: %s", error)  # noqa: TRY400 - the port is taken, no more to say
+        status = 1
+    except Exception:
+        log.exception("the data plane no longer follows its store")
+        status = 1
+    finally:
+        graceful = told.is_set()
+        await plane.stop(
+            grace_s=settings.grace_s if graceful else 0.0,
+            drain_s=settings.drain_s if graceful else 0.0,
+        )
+        with suppress(ConnectionError):
+            await source.close()
+    return status
+
+
+def _pod(settings: Settings) -> Pod:
+    return Pod(
+        name=settings.pod_name or socket.gethostname(),
+        revision=ZERO,
+        namespace=settings.pod_namespace,
+        uid=settings.pod_uid,
+        zone=settings.zone,
+    )
+
+
+def _disk(settings: Settings) -> DiskSnapshot | None:
+    folder = settings.state_path
+    if folder is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    return DiskSnapshot(folder)

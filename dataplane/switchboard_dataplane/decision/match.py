@@ -1,0 +1,113 @@
+"""Which policy answers for a model name, and which of its rules matches a request."""
+
+from collections.abc import Callable
+from re import Pattern
+from typing import Any, Final
+
+from switchboard_dataplane.decision.request import RequestView
+from switchboard_dataplane.decision.running import Matcher, Policy, Rule, Snapshot
+from switchboard_policy.facts import Program
+
+#: How each CEL fact is read off a request: one for each of ``facts.REQUEST_FACTS``.
+FACT_READERS: Final[dict[str, Callable[[RequestView], Any]]] = {
+    "request.model": lambda view: view.model,
+    "request.api": lambda view: view.api,
+    "request.tokens": lambda view: view.tokens,
+    "request.maxTokens": lambda view: view.max_tokens,
+    "request.stream": lambda view: view.stream,
+    "request.tools": lambda view: view.tools,
+    "request.modalities": lambda view: sorted(view.modalities),
+    "request.headers": lambda view: view.headers,
+    "request.tags": lambda view: list(view.tags),
+    "request.metadata": lambda view: view.metadata,
+    "request.user": lambda view: view.user,
+    "request.session": lambda view: view.session,
+    "request.system": lambda view: view.system,
+    "request.prompt": lambda view: view.prompt,
+}
+
+
+def find_policy(snapshot: Snapshot, model: str) -> Policy | None:
+    """Return the policy with the strongest claim to a model name."""
+    exact = snapshot.exact.get(model)
+    for wildcard in snapshot.wildcards:
+        if exact is not None and exact.order < wildcard.order:
+            break
+        if model.startswith(wildcard.prefix):
+            return wildcard.policy
+    return exact.policy if exact is not None else None
+
+
+class Conditions:
+    """The expressions of one policy, evaluated for one request; facts are bound on first use.
+
+    ``errors`` counts evaluations that failed (a missing map key, say).
+    """
+
+    __slots__ = ("_bound", "_policy", "_snapshot", "_view", "errors")
+
+    def __init__(self, snapshot: Snapshot, policy: Policy, view: RequestView) -> None:
+        self._snapshot = snapshot
+        self._policy = policy
+        self._view = view
+        self._bound: Any = None
+        self.errors = 0
+
+    def holds(self, program: Program, *, on_error: bool) -> bool:
+        """Evaluate a condition; a failed evaluation is counted and means ``on_error``."""
+        if self._bound is None:
+            view = self._view
+            self._bound = self._snapshot.facts.bind(
+                {fact: FACT_READERS[fact](view) for fact in self._policy.facts}
+            )
+        outcome = program.holds(self._bound)
+        if outcome is None:
+            self.errors += 1
+            return on_error
+        return outcome
+
+
+def find_rule(policy: Policy, view: RequestView, conditions: Conditions) -> Rule | None:
+    """Return the first rule that matches; None only where a policy has no default rule."""
+    for rule in policy.rules:
+        if rule.matcher is not None and not matches(rule.matcher, view):
+            continue
+        if rule.when is not None and not conditions.holds(rule.when, on_error=False):
+            continue
+        return rule
+    return None
+
+
+def matches(matcher: Matcher, view: RequestView) -> bool:
+    """Say whether every field of a structured match holds; cheap fields come first."""
+    if matcher.apis and view.api not in matcher.apis:
+        return False
+    if matcher.tags and matcher.tags.isdisjoint(view.tags):
+        return False
+    if matcher.tokens_min is not None and view.tokens < matcher.tokens_min:
+        return False
+    if matcher.tokens_max is not None and view.tokens > matcher.tokens_max:
+        return False
+    return _headers_match(matcher, view) and _texts_match(matcher, view)
+
+
+def _headers_match(matcher: Matcher, view: RequestView) -> bool:
+    for name, value in matcher.headers:
+        found = view.headers.get(name)
+        if found is None or (value is not None and found != value):
+            return False
+    return True
+
+
+def _texts_match(matcher: Matcher, view: RequestView) -> bool:
+    if matcher.keywords and not _any_keyword(matcher.keywords, view.prompt_lower):
+        return False
+    if matcher.system_prompt:
+        system = view.system.lower()
+        return any(text in system for text in matcher.system_prompt)
+    return True
+
+
+def _any_keyword(keywords: tuple[tuple[str, Pattern[str]], ...], prompt: str) -> bool:
+    # A substring search is an order of magnitude faster than a pattern, and most words miss.
+    return any(word in prompt and whole.search(prompt) is not None for word, whole in keywords)

@@ -1,0 +1,165 @@
+"""What is running: the immutable form of the policy that a decision reads.
+
+Built by ``snapshot.py`` from the compiled entries. Backends have a number within their policy,
+so that sets of them are integers: bit *i* stands for ``policy.backends[i]``. A policy names its
+backends and holds nothing of them, so a change of endpoints or of a backend rebuilds no policy.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from re import Pattern
+
+from switchboard_policy import ir
+from switchboard_policy.facts import Facts, Program
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Endpoint:
+    """One address of a backend that may serve. ``id`` is ``namespace/name@address``.
+
+    ``url`` is the base to which ``/chat/completions`` is appended. ``host`` is the name that TLS
+    and the Host header go by, "" where the URL's own is right.
+    """
+
+    id: str
+    backend: "Backend"
+    address: str
+    url: str
+    zone: str
+    host: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Backend:
+    """A backend with its opened credential; ``endpoints`` are those that are ready.
+
+    ``unusable`` says why nothing may be sent to it although it is published; "" if it may serve.
+    Filled once by the snapshot builder (its endpoints refer back to it), never changed after.
+    """
+
+    name: str
+    spec: ir.Backend
+    api_key: str = field(default="", repr=False)
+    unusable: str = ""
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matcher:
+    """A structured match, ready to run; an empty field restricts nothing.
+
+    ``keywords`` are (lower-case word, pattern that finds it as a whole word).
+    """
+
+    apis: frozenset[str]
+    tags: frozenset[str]
+    headers: tuple[tuple[str, str | None], ...]
+    keywords: tuple[tuple[str, Pattern[str]], ...]
+    tokens_min: int | None
+    tokens_max: int | None
+    system_prompt: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tier:
+    """A tier; ``mask`` are its backends, ``weights`` their (number, share) if the tier has any."""
+
+    name: str
+    mask: int
+    balance: ir.Balance
+    weights: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rule:
+    """A rule; it matches if both ``matcher`` and ``when`` do (None always does)."""
+
+    name: str
+    matcher: Matcher | None
+    when: Program | None
+    tiers: tuple[Tier, ...]
+    mask: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guardrail:
+    """A guardrail; while ``when`` holds (None always does) ``forbids`` may not serve."""
+
+    name: str
+    policy: str
+    when: Program | None
+    forbids: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Policy:
+    """A policy in force; ``facts`` are the CEL facts that its expressions read."""
+
+    name: str
+    spec: ir.Policy
+    backends: tuple[str, ...]
+    rules: tuple[Rule, ...]
+    guardrails: tuple[Guardrail, ...]
+    facts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Abilities:
+    """What the backends of one policy can do, as masks: the hard filters that need no policy.
+
+    ``usable`` can be sent to at all; ``windows`` are (context window in tokens, backend's bit) of
+    those that name one.
+    """
+
+    usable: int
+    apis: Mapping[str, int]
+    modalities: Mapping[str, int]
+    tools: int
+    json_schema: int
+    windows: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """The endpoints of a tier's eligible backends; ``limited`` if any has a maxInFlight."""
+
+    endpoints: tuple[Endpoint, ...]
+    limited: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wildcard:
+    """A claim to all model names with this prefix; ``order`` compares with that of exact ones."""
+
+    prefix: str
+    order: tuple[int, int, int, int, str]
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exact:
+    """The strongest claim to a whole model name."""
+
+    order: tuple[int, int, int, int, str]
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """Everything that a request binds once and keeps to its end.
+
+    ``abilities`` and ``pools`` remember pure functions of what is immutable here, filled as
+    requests come: only the time they take depends on it. ``live_pods`` share the endpoints'
+    limits.
+    """
+
+    revision: str
+    policies: Mapping[str, Policy]
+    backends: Mapping[str, Backend]
+    exact: Mapping[str, Exact]
+    wildcards: tuple[Wildcard, ...]
+    facts: Facts
+    zone: str = ""
+    live_pods: int = 1
+    abilities: dict[Policy, Abilities] = field(default_factory=dict)
+    pools: dict[tuple[Tier, int], Pool] = field(default_factory=dict)

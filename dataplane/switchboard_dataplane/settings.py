@@ -1,0 +1,116 @@
+"""The settings of a data plane: each one a flag, and an environment variable SWITCHBOARD_*."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+_PREFIX: Final = "SWITCHBOARD_"
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off"})
+
+
+def _said(default: object, meaning: str) -> Any:
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a data plane is told at its start; it never changes while it runs."""
+
+    listen: str = _said("0.0.0.0:8080", "address of the public port")
+    admin: str = _said("0.0.0.0:9090", "address of the admin port")
+    redis_url: str = _said("", "where compiled policy comes from: redis://, rediss://")
+    scope: str = _said("gw/default", "the scope that is read: gw/NAME or ns/NAMESPACE")
+    scope_key_file: str = _said("", "file with the scope's keys")
+    zone: str = _said("", "the zone that this data plane runs in")
+    pod_name: str = _said("", "name of this pod; the host's name if empty")
+    pod_namespace: str = _said("", "namespace of this pod")
+    pod_uid: str = _said("", "UID of this pod")
+    state_dir: str = _said("", "folder for the last good snapshot; none is kept if empty")
+    grace_s: float = _said(5.0, "after SIGTERM: listen on, not ready, for this long")
+    drain_s: float = _said(30.0, "after the grace: let live requests run for this long")
+    body_limit_bytes: int = _said(32 * 1024 * 1024, "largest body of a request")
+    detail_headers: bool = _said(True, "say in x-switchboard-* headers how a request was routed")  # noqa: FBT003
+    log_level: str = _said("info", "debug, info, warning or error")
+    otlp: bool = field(default=False)
+
+    @property
+    def state_path(self) -> Path | None:
+        """The folder for the last good snapshot, None if none is kept."""
+        return Path(self.state_dir) if self.state_dir else None
+
+
+def parse_settings(argv: Sequence[str], env: Mapping[str, str], *, prog: str) -> Settings:
+    """Read flags and environment; a flag wins. A wrong one ends the process with status 2."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="A data plane: decides which model answers a request and sends it there.",
+        epilog=f"Every flag is an environment variable too: --zone is {_PREFIX}ZONE. "
+        "Metrics and traces go out by OTLP where OTEL_EXPORTER_OTLP_ENDPOINT is set.",
+    )
+    for one in fields(Settings):
+        if "meaning" in one.metadata:
+            parser.add_argument(
+                f"--{one.name.replace('_', '-')}",
+                metavar="VALUE",
+                help=f"{one.metadata['meaning']} (default: {one.default!r})",
+            )
+    said = vars(parser.parse_args(argv))
+    values: dict[str, Any] = {}
+    for one in fields(Settings):
+        text = said.get(one.name)
+        if text is None:
+            text = env.get(_PREFIX + one.name.upper()) if "meaning" in one.metadata else None
+        if text is None:
+            continue
+        try:
+            values[one.name] = _read(text, one.default)
+        except ValueError as error:
+            parser.error(f"--{one.name.replace('_', '-')}: {error}")
+    values["otlp"] = bool(env.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
+    settings = Settings(**values)
+    problem = _problem(settings)
+    if problem:
+        parser.error(problem)
+    return settings
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT``, ``[v6]:PORT`` or ``:PORT``; raises ValueError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or not 0 <= int(port) <= 65_535:  # noqa: PLR2004
+        raise ValueError(f"{address!r} is no address; write HOST:PORT, such as 0.0.0.0:8080")
+    return host.strip("[]"), int(port)
+
+
+def _read(text: str, default: object) -> object:
+    match default:
+        case bool():
+            if text.lower() not in _TRUE | _FALSE:
+                raise ValueError(f"{text!r} is neither true nor false")
+            return text.lower() in _TRUE
+        case int():
+            return int(text)
+        case float():
+            return float(text)
+        case _:
+            return text
+
+
+def _problem(settings: Settings) -> str:
+    """Say what cannot be, "" if all is well."""
+    for name, address in (("listen", settings.listen), ("admin", settings.admin)):
+        try:
+            split_address(address)
+        except ValueError as error:
+            return f"--{name}: {error}"
+    for name, seconds in (("grace-s", settings.grace_s), ("drain-s", settings.drain_s)):
+        if not 0 <= seconds <= 3_600:  # noqa: PLR2004
+            return f"--{name}: {seconds:g} is not in 0..3600 seconds"
+    if not 1 <= settings.body_limit_bytes <= 1024**3:
+        return f"--body-limit-bytes: {settings.body_limit_bytes} is not in 1..{1024**3}"
+    if settings.log_level not in ("debug", "info", "warning", "error"):
+        return f"--log-level: {settings.log_level!r} is none of debug, info, warning, error"
+    return ""

@@ -1,0 +1,1 @@
+"""What is true now of each endpoint: requests in flight and latency, each with its age."""

@@ -1,0 +1,233 @@
+"""Compiled entries to the running snapshot, object by object: what did not change is kept.
+
+The builder holds the running form of everything in force. A change of endpoints rebuilds one
+backend, an edit of a policy that policy and the index of model names; the rest is shared with
+the snapshot before.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
+from urllib.parse import urlsplit
+
+from switchboard_dataplane.decision.running import (
+    Backend,
+    Endpoint,
+    Exact,
+    Policy,
+    Snapshot,
+    Wildcard,
+)
+from switchboard_dataplane.lowering import lower_policy
+from switchboard_policy import ir
+from switchboard_policy.errors import BadSeal, ExpressionError
+from switchboard_policy.facts import Facts, Program, request_facts
+from switchboard_policy.names import origin
+from switchboard_policy.seal import Keyring
+
+#: Programs are remembered by source: policies share expressions, and most edits change none.
+PROGRAMS_MAX: Final = 8_192
+
+
+@dataclass(slots=True)
+class _InForce:
+    """The entries in force, by ``namespace/name``."""
+
+    backends: dict[str, ir.Backend] = field(default_factory=dict)
+    credentials: dict[str, ir.Credential] = field(default_factory=dict)
+    endpoints: dict[str, ir.Endpoints] = field(default_factory=dict)
+
+
+class SnapshotBuilder:
+    """Builds each snapshot from the one before and what changed.
+
+    ``keyring`` opens credentials; ``zone`` is the data plane's own.
+    """
+
+    def __init__(self, keyring: Keyring, *, zone: str = "") -> None:
+        self._keyring = keyring
+        self._zone = zone
+        self._facts: Facts = request_facts()
+        self._compile = lru_cache(PROGRAMS_MAX)(self._facts.compile)
+        self._entries = _InForce()
+        self._policies: dict[str, Policy] = {}
+        self._backends: dict[str, Backend] = {}
+        self._refused: dict[str, str] = {}
+        self._snapshot = self._assemble("0-0", live_pods=1)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot built last."""
+        return self._snapshot
+
+    def apply(
+        self,
+        changed: Mapping[str, ir.Entry],
+        removed: Iterable[str],
+        *,
+        revision: str,
+        live_pods: int = 1,
+    ) -> tuple[Snapshot, Mapping[str, str]]:
+        """Build the next snapshot; return it and, by object key, what is refused and why.
+
+        An object that cannot run keeps its last good form; a credential that does not open makes
+        its backend unusable.
+        """
+        gone = set(removed)
+        self._drop(gone)
+        self._take(changed)
+        before = self._snapshot
+        self._snapshot = self._assemble(revision, live_pods=live_pods)
+        if not any(_shapes_policies(key) for key in (*changed, *gone)):
+            # Only endpoints changed: what the backends can do is as it was.
+            self._snapshot.abilities.update(before.abilities)
+        return self._snapshot, dict(self._refused)
+
+    def rekey(self, keyring: Keyring) -> None:
+        """Open all credentials with these keys from now on; ``apply`` then takes them in."""
+        self._keyring = keyring
+        for name, spec in self._entries.backends.items():
+            self._refused.pop(spec.credential, None)
+            self._build_backend(name)
+        # What the backends can do is remembered from snapshot to snapshot: no longer.
+        self._snapshot.abilities.clear()
+
+    def _drop(self, keys: set[str]) -> None:
+        for key in keys:
+            self._refused.pop(key, None)
+            kind, _, name = key.partition("/")
+            match kind:
+                case "policy":
+                    self._policies.pop(name, None)
+                case "backend":
+                    self._entries.backends.pop(name, None)
+                case "credential":
+                    self._entries.credentials.pop(name, None)
+                case _:
+                    self._entries.endpoints.pop(name, None)
+            if kind != "policy":
+                self._build_backend(name)
+
+    def _take(self, changed: Mapping[str, ir.Entry]) -> None:
+        touched: set[str] = set()
+        for key, entry in changed.items():
+            self._refused.pop(key, None)
+            match entry:
+                case ir.Policy():
+                    self._build_policy(key, entry)
+                case ir.Backend():
+                    self._entries.backends[entry.name] = entry
+                    touched.add(entry.name)
+                case ir.Credential():
+                    self._entries.credentials[entry.backend] = entry
+                    touched.add(entry.backend)
+                case ir.Endpoints():
+                    self._entries.endpoints[entry.backend] = entry
+                    touched.add(entry.backend)
+        for name in touched:
+            self._build_backend(name)
+
+    def _build_policy(self, key: str, entry: ir.Policy) -> None:
+        try:
+            self._policies[entry.name] = lower_policy(entry, self._program)
+        except ExpressionError as error:
+            self._refused[key] = str(error)
+
+    def _program(self, source: str) -> Program | None:
+        return self._compile(source) if source else None
+
+    def _build_backend(self, name: str) -> None:
+        spec = self._entries.backends.get(name)
+        if spec is None:
+            self._backends.pop(name, None)
+            return
+        api_key, unusable = self._open_credential(spec)
+        backend = Backend(name=name, spec=spec, api_key=api_key, unusable=unusable)
+        backend.endpoints = _endpoints(backend, self._entries.endpoints.get(name))
+        self._backends[name] = backend
+
+    def _open_credential(self, spec: ir.Backend) -> tuple[str, str]:
+        if not spec.credential:
+            return "", ""
+        sealed = self._entries.credentials.get(spec.name)
+        if sealed is None:
+            return "", "its credential is not there"
+        try:
+            raw = self._keyring.unseal(sealed.key_id, sealed.sealed, spec.uid, origin(spec.url))
+        except BadSeal as error:
+            self._refused[spec.credential] = str(error)
+            return "", "its credential does not open"
+        return raw.decode(), ""
+
+    def _assemble(self, revision: str, *, live_pods: int) -> Snapshot:
+        exact, wildcards = _index(self._policies.values())
+        return Snapshot(
+            revision=revision,
+            policies=dict(self._policies),
+            backends=dict(self._backends),
+            exact=exact,
+            wildcards=wildcards,
+            facts=self._facts,
+            zone=self._zone,
+            live_pods=max(1, live_pods),
+        )
+
+
+def _shapes_policies(key: str) -> bool:
+    return not key.startswith("endpoints/")
+
+
+def _endpoints(backend: Backend, entry: ir.Endpoints | None) -> tuple[Endpoint, ...]:
+    spec = backend.spec
+    parts = urlsplit(spec.url)
+    if spec.external:
+        address = parts.netloc if parts.port else f"{parts.netloc}:{_port(parts.scheme)}"
+        whole = ir.Endpoint(address=address, zone=spec.zone)
+        return (_endpoint(backend, whole, url=spec.url.rstrip("/"), host=""),)
+    if entry is None:
+        return ()
+    path = parts.path.rstrip("/")
+    return tuple(
+        _endpoint(backend, one, url=f"{parts.scheme}://{one.address}{path}", host=parts.netloc)
+        for one in entry.addresses
+    )
+
+
+def _endpoint(backend: Backend, one: ir.Endpoint, *, url: str, host: str) -> Endpoint:
+    return Endpoint(
+        id=f"{backend.name}@{one.address}",
+        backend=backend,
+        address=one.address,
+        url=url,
+        zone=one.zone or backend.spec.zone,
+        host=host,
+    )
+
+
+def _port(scheme: str) -> int:
+    return 443 if scheme == "https" else 80
+
+
+def _index(policies: Iterable[Policy]) -> tuple[dict[str, Exact], tuple[Wildcard, ...]]:
+    """Order the claims to model names: namespaces, priority, exact first, longer first, name."""
+    exact: dict[str, Exact] = {}
+    wildcards: list[Wildcard] = []
+    for policy in policies:
+        spec = policy.spec
+        for model in spec.models:
+            prefix = model.removesuffix("*")
+            is_wildcard = prefix != model
+            order = (
+                spec.namespace_rank,
+                -spec.priority,
+                int(is_wildcard),
+                -len(prefix) if is_wildcard else 0,
+                policy.name,
+            )
+            if is_wildcard:
+                wildcards.append(Wildcard(prefix=prefix, order=order, policy=policy))
+            elif (holder := exact.get(model)) is None or order < holder.order:
+                exact[model] = Exact(order=order, policy=policy)
+    wildcards.sort(key=lambda wildcard: wildcard.order)
+    return exact, tuple(wildcards)

@@ -1,0 +1,119 @@
+"""The outcome of a request, and the queue that takes outcomes off the hot path."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+#: Outcomes that may wait to be folded; more than that are counted and dropped.
+QUEUE_MAX: Final = 10_000
+#: How long outcomes gather before they are folded, in seconds.
+FOLD_DELAY_S: Final = 0.05
+#: Folded in one go; more would hold up the requests that are being served, in outcomes.
+FOLD_BATCH: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt; ``failure`` is its class, "" if it answered, "cancelled" if it was given up."""
+
+    backend: str
+    endpoint: str
+    tier: str
+    failure: str
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a request.
+
+    ``status`` is the one that the caller got (0 if it left before), ``error`` the code of the
+    error, "" without one. ``backend``, ``endpoint``, ``tier``, ``provider`` and
+    ``upstream_model`` are those of the last attempt, "" without one; ``model`` is what the caller
+    asked for. Tokens and cost are None where nothing was served; ``estimated`` says that the
+    upstream reported no usage. Prices are those of the snapshot that the request was bound to.
+    """
+
+    at: float
+    api: str
+    status: int
+    duration_s: float
+    model: str = ""
+    stream: bool = False
+    policy: str = ""
+    rule: str = ""
+    tier: str = ""
+    backend: str = ""
+    endpoint: str = ""
+    provider: str = ""
+    upstream_model: str = ""
+    revision: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    guardrails: tuple[str, ...] = ()
+    expression_errors: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int = 0
+    estimated: bool = False
+    cost_microdollars: float | None = None
+    ttft_s: float | None = None
+    error: str = ""
+    caller_left: bool = False
+
+    @property
+    def answered(self) -> bool:
+        """Whether the last attempt gave an answer."""
+        return bool(self.attempts) and not self.attempts[-1].failure
+
+
+#: Takes in a batch of outcomes, in the order in which the requests ended.
+Observer = Callable[[Sequence[Outcome]], None]
+
+
+@dataclass(slots=True)
+class OutcomeQueue:
+    """A bounded queue of outcomes, folded into the observers in batches, off the hot path.
+
+    ``later`` calls a function after some seconds. ``dropped`` counts what found the queue full.
+    """
+
+    observers: Sequence[Observer]
+    later: Callable[[float, Callable[[], None]], object]
+    dropped: int = 0
+    _waiting: deque[Outcome] = field(default_factory=deque[Outcome])
+    _due: bool = False
+
+    def put(self, outcome: Outcome) -> None:
+        """Append an outcome; never fails and never waits."""
+        if len(self._waiting) >= QUEUE_MAX:
+            self.dropped += 1
+            return
+        self._waiting.append(outcome)
+        if not self._due:
+            self._due = True
+            self.later(FOLD_DELAY_S, self._fold)
+
+    def drain(self) -> None:
+        """Fold all that waits, at the end of the process."""
+        while self._waiting:
+            self._fold_batch()
+
+    def _fold(self) -> None:
+        self._fold_batch()
+        self._due = bool(self._waiting)
+        if self._due:
+            # Not at once: what the sockets brought in meanwhile comes first.
+            self.later(0, self._fold)
+
+    def _fold_batch(self) -> None:
+        count = min(FOLD_BATCH, len(self._waiting))
+        batch = [self._waiting.popleft() for _ in range(count)]
+        for observer in self.observers:
+            try:
+                observer(batch)
+            except Exception:
+                log.exception("an observer of outcomes failed")

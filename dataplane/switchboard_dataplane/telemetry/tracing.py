@@ -1,0 +1,92 @@
+"""Spans: one a request, one child an attempt; only where an OTLP endpoint is configured."""
+
+from collections.abc import Mapping
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from switchboard_dataplane.telemetry.outcome import Attempt, Outcome
+
+
+class RequestSpan:
+    """The span of one request, with the attempt that is running."""
+
+    __slots__ = ("_attempt", "_propagator", "_span", "_tracer")
+
+    def __init__(
+        self, tracer: trace.Tracer, span: Span, propagator: TraceContextTextMapPropagator
+    ) -> None:
+        self._tracer = tracer
+        self._span = span
+        self._propagator = propagator
+        self._attempt: Span | None = None
+
+    def begin_attempt(self, backend: str, endpoint: str) -> Mapping[str, str]:
+        """Open an attempt's span; return the headers that hand it to the upstream."""
+        context = trace.set_span_in_context(self._span)
+        self._attempt = self._tracer.start_span(
+            f"attempt {backend}",
+            context,
+            SpanKind.CLIENT,
+            {"switchboard.backend": backend, "switchboard.endpoint": endpoint},
+        )
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier, trace.set_span_in_context(self._attempt))
+        return carrier
+
+    def end_attempt(self, attempt: Attempt) -> None:
+        """Close the attempt's span."""
+        if self._attempt is not None:
+            _end(self._attempt, attempt.failure)
+            self._attempt = None
+
+    def end(self, outcome: Outcome) -> None:
+        """Close the request's span with what became of it."""
+        attributes: dict[str, str | int | float] = {
+            "gen_ai.request.model": outcome.model,
+            "gen_ai.response.model": outcome.upstream_model,
+            "gen_ai.provider.name": outcome.provider,
+            "http.response.status_code": outcome.status,
+            "switchboard.policy": outcome.policy,
+            "switchboard.rule": outcome.rule,
+            "switchboard.tier": outcome.tier,
+            "switchboard.backend": outcome.backend,
+            "switchboard.revision": outcome.revision,
+            "switchboard.attempts": len(outcome.attempts),
+        }
+        if outcome.input_tokens is not None:
+            attributes["gen_ai.usage.input_tokens"] = outcome.input_tokens
+            attributes["gen_ai.usage.output_tokens"] = outcome.output_tokens or 0
+        self._span.set_attributes(attributes)
+        _end(self._span, outcome.error)
+
+
+class Tracing:
+    """Opens spans; ``processors`` carry them away."""
+
+    def __init__(self, *processors: SpanProcessor, resource: Resource) -> None:
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        for processor in processors:
+            self._provider.add_span_processor(processor)
+        self._tracer = self._provider.get_tracer("switchboard")
+        self._propagator = TraceContextTextMapPropagator()
+
+    def begin(self, api: str, headers: Mapping[str, str]) -> RequestSpan:
+        """Open the span of a request below the caller's, if ``traceparent`` names one."""
+        parent = self._propagator.extract(dict(headers))
+        span = self._tracer.start_span(f"route {api}", parent, SpanKind.SERVER)
+        return RequestSpan(self._tracer, span, self._propagator)
+
+    def shutdown(self) -> None:
+        """Send what is left and stop."""
+        self._provider.shutdown()
+
+
+def _end(span: Span, error: str) -> None:
+    if error:
+        span.set_attribute("error.type", error)
+        span.set_status(Status(StatusCode.ERROR, error))
+    span.end()

@@ -1,0 +1,1 @@
+"""Sends an attempt to one endpoint and names whatever goes wrong with it."""

@@ -1,0 +1,156 @@
+"""One attempt, until its answer can go out: whole, or from its first content on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, cast
+
+import orjson
+
+from switchboard_dataplane.decision.running import Endpoint
+from switchboard_dataplane.errors import UpstreamFailed, UpstreamProtocol, UpstreamReset
+from switchboard_dataplane.upstream.failures import event_status, failure_of, failure_of_event
+from switchboard_dataplane.upstream.transport import Upstream, UpstreamResponse
+from switchboard_dataplane.wire.events import EventReader, read_opening
+from switchboard_dataplane.wire.usage import Usage, find_usage
+
+#: Bounds a whole answer in memory; a full batch of embeddings has some 80 MB.
+ANSWER_BYTES_MAX: Final = 128 * 1024 * 1024
+#: Bounds what is held back before the first content.
+OPENING_BYTES_MAX: Final = 1024 * 1024
+
+_EVENT_STREAM: Final = "text/event-stream"
+_ANY_OK: Final = range(200, 300)
+
+
+@dataclass(slots=True)
+class WholeAnswer:
+    """An answer that is here to its last byte; the caller's errors are among them."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+    usage: Usage | None
+
+
+@dataclass(slots=True)
+class StreamedAnswer:
+    """A stream whose first content has come: ``opening`` holds all events until then."""
+
+    endpoint: Endpoint
+    status: int
+    headers: Sequence[tuple[str, str]]
+    opening: bytes
+    events: EventReader
+    response: UpstreamResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent: the path below the base URL, headers and body, and what is expected."""
+
+    path: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+    stream: bool
+    hides_usage: bool
+
+
+async def open_answer(
+    upstream: Upstream,
+    endpoint: Endpoint,
+    request: Request,
+    *,
+    on_head: Callable[[], None],
+    now: Callable[[], datetime],
+) -> WholeAnswer | StreamedAnswer:
+    """Send the request and wait for an answer that can go out; ``on_head`` hears of its head.
+
+    Raises UpstreamError for everything that another candidate may do better. Time is bounded by
+    the caller, who cancels.
+    """
+    response = await upstream.send(
+        endpoint, request.path, headers=request.headers, body=request.body
+    )
+    streams = False
+    try:
+        on_head()
+        failure = failure_of(response.status, response.headers, now=now)
+        if failure is not None:
+            raise failure
+        if response.media_type == _EVENT_STREAM and response.status in _ANY_OK:
+            if not request.stream:
+                raise UpstreamProtocol("the upstream streams an answer that was asked for whole")
+            answer = await _open_stream(endpoint, response, hides_usage=request.hides_usage)
+            streams = isinstance(answer, StreamedAnswer)
+            return answer
+        return await _read_whole(response)
+    finally:
+        if not streams:
+            response.close()
+
+
+async def _read_whole(response: UpstreamResponse) -> WholeAnswer:
+    pieces: list[bytes] = []
+    size = 0
+    while piece := await response.read():
+        size += len(piece)
+        if size > ANSWER_BYTES_MAX:
+            raise UpstreamProtocol(f"the answer exceeds {ANSWER_BYTES_MAX} bytes")
+        pieces.append(piece)
+    body = b"".join(pieces)
+    usage = None
+    if response.status in _ANY_OK:
+        _check_object(body)
+        usage = find_usage(body)
+    return WholeAnswer(response.status, response.headers, body, usage)
+
+
+def _check_object(body: bytes) -> None:
+    """Check that a success is a JSON object, by its ends, and not an error in disguise."""
+    ends = body[:64].lstrip(), body[-64:].rstrip()
+    if not ends[0].startswith(b"{") or not ends[1].endswith(b"}"):
+        raise UpstreamProtocol("the upstream's answer is no JSON object")
+    if ends[0][1:].lstrip().startswith(b'"error"') and _parse(body).get("error"):
+        raise UpstreamFailed("the upstream answered with an error under a status of success")
+
+
+async def _open_stream(
+    endpoint: Endpoint, response: UpstreamResponse, *, hides_usage: bool
+) -> StreamedAnswer | WholeAnswer:
+    events = EventReader(hides_usage=hides_usage)
+    opening = b""
+    while True:
+        chunk = await response.read()
+        whole = events.feed(chunk) if chunk else events.close()
+        opening += whole
+        said = read_opening(whole)
+        if said.error is not None:
+            return _refused(response, said.error)
+        if said.content:
+            return StreamedAnswer(
+                endpoint, response.status, response.headers, opening, events, response
+            )
+        if not chunk:
+            raise UpstreamReset("the upstream's stream ended before any content")
+        if len(opening) > OPENING_BYTES_MAX:
+            raise UpstreamProtocol(f"no content within {OPENING_BYTES_MAX} bytes of events")
+
+
+def _refused(response: UpstreamResponse, data: Mapping[str, Any]) -> WholeAnswer:
+    """Return the caller's error as the answer it would have been; raise what is the upstream's."""
+    failure = failure_of_event(data)
+    if failure is not None:
+        raise failure
+    error: Mapping[str, Any] = data["error"] if isinstance(data.get("error"), dict) else data
+    headers = [pair for pair in response.headers if pair[0].lower() != "content-type"]
+    headers.append(("content-type", "application/json"))
+    return WholeAnswer(event_status(error), headers, orjson.dumps({"error": error}), None)
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        parsed: Any = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise UpstreamProtocol("the upstream's answer is no JSON") from error
+    return cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}

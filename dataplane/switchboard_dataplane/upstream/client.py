@@ -1,0 +1,135 @@
+"""The transport's aiohttp form: one connection pool for all upstreams."""
+
+import io
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import aiohttp
+
+from switchboard_dataplane.decision.running import Endpoint
+from switchboard_dataplane.errors import (
+    UpstreamConnect,
+    UpstreamError,
+    UpstreamProtocol,
+    UpstreamReset,
+)
+from switchboard_dataplane.upstream.transport import UpstreamResponse
+
+log = logging.getLogger(__name__)
+
+#: Bounds sockets, and with them memory; far above what one process can keep busy.
+CONNECTIONS_MAX: Final = 8_192
+#: Below the 5 s after which uvicorn, and so vLLM, closes an idle connection under us.
+KEEPALIVE_S: Final = 4.5
+#: A larger body is written in pieces, or it would hold up every other request.
+WHOLE_BODY_BYTES_MAX: Final = 1024 * 1024
+
+_SET_BY_US: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+
+
+class AiohttpUpstream:
+    """An Upstream on an aiohttp session: TLS is verified, redirects and cookies are not taken."""
+
+    def __init__(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX, keepalive_timeout=KEEPALIVE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_SET_BY_US,
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
+        self._timeouts: dict[int, aiohttp.ClientTimeout] = {}
+
+    async def send(
+        self, endpoint: Endpoint, path: str, *, headers: Sequence[tuple[str, str]], body: bytes
+    ) -> UpstreamResponse:
+        """See ``Upstream.send``."""
+        host, server_hostname = endpoint.host, None
+        if host:
+            headers = (*headers, ("host", host))
+            if endpoint.url.startswith("https:"):
+                server_hostname = _without_port(host)
+        try:
+            response = await self._session.post(
+                endpoint.url + path,
+                data=body if len(body) <= WHOLE_BODY_BYTES_MAX else io.BytesIO(body),
+                headers=headers,
+                allow_redirects=False,
+                timeout=self._timeout(endpoint.backend.spec.timeouts.connect_ms),
+                server_hostname=server_hostname,
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise _named(error, endpoint) from error
+        return AiohttpResponse(response)
+
+    async def close(self) -> None:
+        """See ``Upstream.close``."""
+        await self._session.close()
+
+    def _timeout(self, connect_ms: int) -> aiohttp.ClientTimeout:
+        timeout = self._timeouts.get(connect_ms)
+        if timeout is None:
+            connect_s = connect_ms / 1000
+            timeout = self._timeouts[connect_ms] = aiohttp.ClientTimeout(
+                # The first includes the wait for a free connection and the name's resolution.
+                connect=connect_s,
+                sock_connect=connect_s,
+                ceil_threshold=float("inf"),
+            )
+        return timeout
+
+
+class AiohttpResponse:
+    """An UpstreamResponse on an aiohttp response."""
+
+    __slots__ = ("_response",)
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    @property
+    def status(self) -> int:
+        """See ``UpstreamResponse.status``."""
+        return self._response.status
+
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """See ``UpstreamResponse.headers``."""
+        return tuple(self._response.headers.items())
+
+    @property
+    def media_type(self) -> str:
+        """See ``UpstreamResponse.media_type``."""
+        return self._response.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    async def read(self) -> bytes:
+        """See ``UpstreamResponse.read``."""
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamReset("the upstream broke off its answer") from error
+
+    def close(self) -> None:
+        """See ``UpstreamResponse.close``."""
+        # Not close(): release() keeps the connection if the whole body is here, and else closes it.
+        self._response.release()
+
+
+def _named(error: Exception, endpoint: Endpoint) -> UpstreamError:
+    """Return the failure that an exception of the client stands for."""
+    backend = endpoint.backend.name
+    log.debug("attempt at %s failed", endpoint.id, exc_info=error)
+    match error:
+        case aiohttp.ClientConnectorError() | TimeoutError():
+            return UpstreamConnect(f"backend {backend} cannot be reached")
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError() | OSError():
+            return UpstreamReset(f"backend {backend} closed the connection without an answer")
+        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError():
+            return UpstreamProtocol(f"backend {backend} does not answer in HTTP/1.1")
+        case _:
+            return UpstreamConnect(f"backend {backend} has an address that cannot be called")
+
+
+def _without_port(netloc: str) -> str:
+    host, _, port = netloc.rpartition(":")
+    return (host if host and port.isdecimal() else netloc).strip("[]")

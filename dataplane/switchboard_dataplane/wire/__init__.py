@@ -1,0 +1,1 @@
+"""The OpenAI dialect on the wire: requests, event streams, error bodies."""

@@ -1,0 +1,61 @@
+"""Answers of our own: errors in OpenAI's shape, as a whole response or as the end of a stream."""
+
+import math
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import orjson
+
+from switchboard_dataplane.errors import RequestError, RouterError
+
+JSON: Final = ("content-type", "application/json")
+#: A caller told to come back is told at most this, in seconds.
+RETRY_AFTER_MAX_S: Final = 3_600
+
+
+class Answer(NamedTuple):
+    """A whole response; header names are in lower case."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+def error_answer(error: RouterError) -> Answer:
+    """Turn an error into a response: the one place where that is done."""
+    headers: list[tuple[str, str]] = [JSON]
+    if error.retry_after_s is not None:
+        wait_s = min(RETRY_AFTER_MAX_S, max(0, math.ceil(error.retry_after_s)))
+        headers.append(("retry-after", str(wait_s)))
+    return Answer(error.status, tuple(headers), _error_body(error))
+
+
+def error_event(error: RouterError) -> bytes:
+    """Return the event that ends a stream which cannot be completed; no [DONE] follows it."""
+    return b"data: " + _error_body(error) + b"\n\n"
+
+
+def models_answer(names: Iterable[str]) -> Answer:
+    """Return the list of models."""
+    data = [_model(name) for name in names]
+    return Answer(200, (JSON,), orjson.dumps({"object": "list", "data": data}))
+
+
+def model_answer(name: str) -> Answer:
+    """Return one model."""
+    return Answer(200, (JSON,), orjson.dumps(_model(name)))
+
+
+def _model(name: str) -> dict[str, object]:
+    # Routes have no date of birth; the field is there because clients' types demand it.
+    return {"id": name, "object": "model", "created": 0, "owned_by": "switchboard"}
+
+
+def _error_body(error: RouterError) -> bytes:
+    fields = {
+        "message": error.message,
+        "type": error.type,
+        "param": error.param if isinstance(error, RequestError) else None,
+        "code": error.code,
+    }
+    return orjson.dumps({"error": fields})

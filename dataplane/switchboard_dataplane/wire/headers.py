@@ -1,0 +1,112 @@
+"""Which headers go on: to the upstream, and back to the caller. Names are in lower case."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from switchboard_policy.names import HEADER_PREFIX
+
+Headers = tuple[tuple[str, str], ...]
+
+#: RFC 9110, 7.6.1 and the names that older software still sends; one connection only.
+_HOP_BY_HOP: Final = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+#: What identifies the caller to us must not reach a model's owner; OpenAI's two account headers
+#: would not go with another account's key.
+_CALLERS_OWN: Final = frozenset(
+    {
+        "api-key",
+        "authorization",
+        "cookie",
+        "openai-organization",
+        "openai-project",
+        "x-api-key",
+        "x-goog-api-key",
+    }
+)
+#: Set anew for each upstream: they speak of the caller's connection and of the caller's bytes.
+_SET_ANEW: Final = frozenset(
+    {
+        "accept-encoding",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+    }
+)
+_NOT_UPSTREAM: Final = _HOP_BY_HOP | _CALLERS_OWN | _SET_ANEW
+#: The upstream's cookies and transport promises are about its own origin, not about ours.
+_NOT_BACK: Final = _HOP_BY_HOP | frozenset(
+    {
+        "alt-svc",
+        "content-encoding",
+        "content-length",
+        "date",
+        "server",
+        "set-cookie",
+        "strict-transport-security",
+    }
+)
+
+
+def join_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return headers by lower-case name; what came several times is joined by commas.
+
+    Bytes that are no UTF-8 are replaced, so that every value can be sent on and matched.
+    """
+    joined: dict[str, str] = {}
+    for name, value in pairs:
+        key = name.lower()
+        text = value if value.isascii() else _valid(value)
+        joined[key] = f"{joined[key]}, {text}" if key in joined else text
+    return joined
+
+
+def to_upstream(headers: Mapping[str, str], *, api_key: str) -> list[tuple[str, str]]:
+    """Return what goes to a backend with its own key, "" for none.
+
+    An answer that is not compressed can be read on its way: identity is asked for.
+    """
+    named = _named_by_connection(headers.get("connection", ""))
+    kept = [
+        (name, value)
+        for name, value in headers.items()
+        if name not in _NOT_UPSTREAM and not name.startswith(HEADER_PREFIX) and name not in named
+    ]
+    kept += (("content-type", "application/json"), ("accept-encoding", "identity"))
+    if api_key:
+        kept.append(("authorization", f"Bearer {api_key}"))
+    return kept
+
+
+def to_caller(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return what of an upstream's headers goes back to the caller."""
+    lowered = [(name.lower(), value) for name, value in pairs]
+    named = _named_by_connection(",".join(value for name, value in lowered if name == "connection"))
+    return [
+        (name, value)
+        for name, value in lowered
+        if name not in _NOT_BACK and not name.startswith(HEADER_PREFIX) and name not in named
+    ]
+
+
+def _named_by_connection(value: str) -> frozenset[str]:
+    if not value:
+        return frozenset()
+    return frozenset(part.strip().lower() for part in value.split(","))
+
+
+def _valid(value: str) -> str:
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

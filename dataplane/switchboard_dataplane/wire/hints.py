@@ -1,0 +1,73 @@
+"""The hints that a caller gives in ``x-switchboard-*`` headers."""
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from switchboard_dataplane.errors import InvalidRequest
+from switchboard_policy.names import HEADER_DEADLINE_MS, HEADER_SESSION, HEADER_TAGS
+
+#: Bounds what rules and guardrails have to look through.
+TAGS_MAX: Final = 32
+TAG_CHARS_MAX: Final = 63
+SESSION_CHARS_MAX: Final = 256
+#: An hour; more is a slip of the pen.
+DEADLINE_MS_MAX: Final = 3_600_000
+
+_TAG: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/:=-]*[A-Za-z0-9])?")
+_DIGITS: Final = re.compile(r"[0-9]{1,10}")
+
+
+class Hints(NamedTuple):
+    """Tags, session ("" without one) and the caller's deadline (None without one)."""
+
+    tags: tuple[str, ...]
+    session: str
+    deadline_ms: int | None
+
+
+def read_hints(headers: Mapping[str, str]) -> Hints:
+    """Read the hints; raises InvalidRequest naming the header."""
+    tags = headers.get(HEADER_TAGS)
+    session = headers.get(HEADER_SESSION, "")
+    deadline = headers.get(HEADER_DEADLINE_MS)
+    if len(session) > SESSION_CHARS_MAX:
+        raise InvalidRequest(
+            f"{HEADER_SESSION} has {len(session)} characters; "
+            f"send an identifier of at most {SESSION_CHARS_MAX}",
+            param=HEADER_SESSION,
+        )
+    return Hints(
+        tags=() if tags is None else _read_tags(tags),
+        session=session,
+        deadline_ms=None if deadline is None else _read_deadline(deadline),
+    )
+
+
+def _read_tags(value: str) -> tuple[str, ...]:
+    tags = tuple(tag for part in value.split(",") if (tag := part.strip()))
+    if len(tags) > TAGS_MAX:
+        raise InvalidRequest(
+            f"{HEADER_TAGS} has {len(tags)} tags; send at most {TAGS_MAX}", param=HEADER_TAGS
+        )
+    for tag in tags:
+        if len(tag) > TAG_CHARS_MAX or _TAG.fullmatch(tag) is None:
+            raise InvalidRequest(
+                f"{HEADER_TAGS} has the tag {tag[: 2 * TAG_CHARS_MAX]!r}; a tag is at most "
+                f"{TAG_CHARS_MAX} letters, digits and . _ / : = - and begins and ends with a "
+                "letter or digit; separate tags by commas",
+                param=HEADER_TAGS,
+            )
+    return tags
+
+
+def _read_deadline(value: str) -> int:
+    if _DIGITS.fullmatch(value.strip()) is not None:
+        deadline_ms = int(value)
+        if 1 <= deadline_ms <= DEADLINE_MS_MAX:
+            return deadline_ms
+    raise InvalidRequest(
+        f"{HEADER_DEADLINE_MS} is {value[:40]!r}; send a whole number of milliseconds "
+        f"in 1..{DEADLINE_MS_MAX}",
+        param=HEADER_DEADLINE_MS,
+    )

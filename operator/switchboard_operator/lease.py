@@ -1,0 +1,211 @@
+"""Who leads: one replica at a time, by a Lease, with an epoch that only ever rises.
+
+The rules are those of Kubernetes' own leader election: a replica that saw no change of the Lease
+for its whole duration, by its own monotonic clock, may take it; the resourceVersion makes a write
+of two at once impossible. A leader that cannot renew in time stops before another may start, and
+the store's fence (the epoch) stops one that slept through that.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from random import Random
+from typing import Final, Protocol
+
+from switchboard_operator.kube import Conflict, KubeError, LeaseRecord
+from switchboard_policy.compiler.world import Name
+
+DURATION_S: Final = 15
+"""How long others wait for a leader that says nothing."""
+RENEW_DEADLINE_S: Final = 10.0
+"""How long a leader goes on without a renewal; shorter than the duration."""
+RETRY_S: Final = 2.0
+"""Between two looks at the Lease, and between two renewals."""
+JITTER: Final = 0.2
+
+log = logging.getLogger(__name__)
+
+
+class Leases(Protocol):
+    """The calls that an election makes; all may raise KubeError."""
+
+    async def get_lease(self, name: Name) -> LeaseRecord | None:
+        """Return the Lease; None if there is none yet."""
+        ...
+
+    async def create_lease(self, name: Name, record: LeaseRecord) -> LeaseRecord:
+        """Create it. Raises Conflict."""
+        ...
+
+    async def update_lease(self, name: Name, record: LeaseRecord) -> LeaseRecord:
+        """Replace it. Raises Conflict."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A replica: the Pod that it runs in ("" if none) and a token of this process."""
+
+    pod: str
+    token: str
+
+    def __str__(self) -> str:
+        return f"{self.pod}_{self.token}" if self.pod else self.token
+
+    def replaces(self, holder: str) -> bool:
+        """Say whether the holder is an earlier process of this Pod: then it has ended."""
+        return bool(self.pod) and holder.rpartition("_")[0] == self.pod
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Monotonic seconds for what has passed, wall time for what people read, and chance."""
+
+    monotonic: Callable[[], float]
+    now: Callable[[], datetime]
+    sleep: Callable[[float], Awaitable[None]]
+    random: Random
+
+
+class Leadership:
+    """This replica's part in the election.
+
+    ``floor`` returns the highest epoch that the store holds, 0 while the store is away.
+    """
+
+    def __init__(
+        self,
+        leases: Leases,
+        name: Name,
+        identity: Identity,
+        *,
+        clock: Clock,
+        floor: Callable[[], Awaitable[int]],
+    ) -> None:
+        self._leases = leases
+        self._name = name
+        self._identity = identity
+        self._clock = clock
+        self._floor = floor
+        self._listeners: list[Callable[[], None]] = []
+        self._seen: LeaseRecord | None = None
+        self._seen_at = 0.0
+        self._epoch: int | None = None
+        self._valid_until = 0.0
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch of this replica's leadership; None while it does not lead."""
+        if self._epoch is not None and self._clock.monotonic() < self._valid_until:
+            return self._epoch
+        return None
+
+    @property
+    def holder(self) -> str:
+        """Who leads, as far as is known."""
+        return self._seen.holder if self._seen else ""
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Have ``changed`` called after every gain and every loss."""
+        self._listeners.append(changed)
+
+    async def run(self) -> None:
+        """Take part until cancelled; then release."""
+        try:
+            while True:
+                await self._round()
+                await self._clock.sleep(RETRY_S * (1 + JITTER * self._clock.random.random()))
+        finally:
+            await self._release()
+
+    def step_down(self, why: str) -> None:
+        """Stop leading at once; a later round may gain the Lease with a higher epoch."""
+        if self._epoch is not None:
+            log.warning("no longer the leader: %s", why)
+            self._epoch = None
+            self._changed()
+
+    async def _round(self) -> None:
+        try:
+            if self._epoch is None:
+                await self._try_to_gain()
+            else:
+                await self._renew(self._epoch)
+        except KubeError as error:
+            log.warning("the Lease %s: %s", self._name, error)
+        if self._epoch is not None and self._clock.monotonic() >= self._valid_until:
+            self.step_down(f"the Lease was not renewed for {RENEW_DEADLINE_S:.0f} s")
+
+    async def _try_to_gain(self) -> None:
+        began = self._clock.monotonic()
+        held = await self._leases.get_lease(self._name)
+        self._look(held, began)
+        if held is not None and not self._is_free(held, began):
+            return
+        known = held.epoch if held else 0
+        record = self._record(
+            epoch=max(known, await self._floor()) + 1,
+            transitions=held.transitions + 1 if held else 0,
+            version=held.version if held else "",
+        )
+        try:
+            write = self._leases.update_lease if held else self._leases.create_lease
+            self._look(await write(self._name, record), began)
+        except Conflict:
+            return
+        self._epoch, self._valid_until = record.epoch, began + RENEW_DEADLINE_S
+        log.info("leading with epoch %d as %s", record.epoch, self._identity)
+        self._changed()
+
+    async def _renew(self, epoch: int) -> None:
+        began = self._clock.monotonic()
+        assert self._seen is not None  # noqa: S101 - a leader has seen its Lease
+        record = replace(self._seen, renewed=self._timestamp(), epoch=epoch)
+        try:
+            self._look(await self._leases.update_lease(self._name, record), began)
+            self._valid_until = began + RENEW_DEADLINE_S
+        except Conflict:
+            held = await self._leases.get_lease(self._name)
+            self._look(held, began)
+            if held is None or held.holder != str(self._identity):
+                self.step_down(f"the Lease is held by {held.holder if held else 'nobody'}")
+
+    async def _release(self) -> None:
+        if self._epoch is None or self._seen is None:
+            return
+        epoch, self._epoch = self._epoch, None
+        self._changed()
+        record = replace(self._seen, holder="", renewed=self._timestamp(), epoch=epoch)
+        try:
+            await self._leases.update_lease(self._name, record)
+        except KubeError as error:
+            log.warning("the Lease %s was not released: %s", self._name, error)
+
+    def _look(self, record: LeaseRecord | None, at: float) -> None:
+        if record is None or self._seen is None or record.version != self._seen.version:
+            self._seen, self._seen_at = record, at
+
+    def _is_free(self, held: LeaseRecord, now: float) -> bool:
+        if held.holder in ("", str(self._identity)) or self._identity.replaces(held.holder):
+            return True
+        return now - self._seen_at > (held.duration_s or DURATION_S)
+
+    def _record(self, *, epoch: int, transitions: int, version: str) -> LeaseRecord:
+        now = self._timestamp()
+        return LeaseRecord(
+            holder=str(self._identity),
+            duration_s=DURATION_S,
+            acquired=now,
+            renewed=now,
+            transitions=transitions,
+            epoch=epoch,
+            version=version,
+        )
+
+    def _changed(self) -> None:
+        for changed in self._listeners:
+            changed()
+
+    def _timestamp(self) -> str:
+        return self._clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

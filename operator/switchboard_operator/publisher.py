@@ -1,0 +1,394 @@
+"""The store in Redis, written: one script a step, fenced by the leader's epoch.
+
+Every step is one script, so it is done whole or not at all, and a leader that was deposed writes
+nothing. Where things are is in ``switchboard_policy.store.layout``; why, in
+docs/adr/0004-store-layout.md.
+"""
+
+import asyncio
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from switchboard_policy.errors import Deposed
+from switchboard_policy.store import (
+    CHANNELS,
+    ZERO,
+    Channel,
+    Head,
+    Line,
+    Manifest,
+    PodSeen,
+    Revision,
+)
+from switchboard_policy.store.address import parse_address
+from switchboard_policy.store.layout import (
+    LOG_LINES_MAX,
+    channel_keys,
+    head_parts,
+    pod_keys,
+    read_fields,
+    read_head,
+    read_pod,
+)
+from switchboard_policy.store.ledger import Edit, Rewrite
+from switchboard_policy.store.writer import At, Keyrings, LedgerWriter, Tail
+
+#: A store that does not answer within this is away; the reconciler tries again.
+TIMEOUT_S: Final = 5.0
+#: Blocking reads end within this, whatever the caller asked for: less than the socket's limit.
+BLOCK_MS_MAX: Final = 2_000
+
+#: Fields of a new manifest go out in portions of this many (some 150 KB).
+_STAGED_FIELDS: Final = 500
+#: Time enough for a rewrite; what an interrupted one leaves behind is gone after that.
+_STAGED_MS: Final = 600_000
+_COLLECT_ENTRIES: Final = 500
+
+# Ends the script where the store holds a newer epoch, and shuts out the older ones.
+_FENCE: Final = """
+local held = redis.call('HMGET', KEYS[1], 'fence', 'epoch', 'sequence')
+local fence, epoch = tonumber(held[1]) or 0, tonumber(ARGV[1])
+local newest = math.max(fence, tonumber(held[2]) or 0)
+if newest > epoch then return {'deposed', newest} end
+if fence < epoch then redis.call('HSET', KEYS[1], 'fence', ARGV[1]) end
+"""
+
+_CLAIM: Final = (
+    _FENCE + "return {'done', redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}"
+)
+
+# KEYS: head, manifest, log, retired; then the staged manifest of a rewrite, or the edit's entries.
+# ARGV: epoch, expected revision, the new head's values; then lists, each after its length.
+_STEP: Final = (
+    _FENCE
+    + """
+if (held[2] or '0') .. '-' .. (held[3] or '0') ~= ARGV[2] then return {'moved'} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local place = 6
+local function take() place = place + 1; return ARGV[place] end
+local function add_lines()
+  for _ = 1, tonumber(take()) do
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', take(), take(), 'line', take(), 'at', now)
+  end
+end
+local function finish()
+  for _ = 1, tonumber(take()) do redis.call('ZADD', KEYS[4], 'NX', now, take()) end
+  for _ = 1, tonumber(take()) do redis.call('ZREM', KEYS[4], take()) end
+  redis.call('HSET', KEYS[1],
+    'epoch', ARGV[3], 'sequence', ARGV[4], 'format', ARGV[5], 'mac', ARGV[6])
+  return {'done'}
+end
+"""
+)
+
+# The lines come first: a log that ends beyond them refuses the first, with nothing written yet.
+_EDIT: Final = (
+    _STEP
+    + """
+add_lines()
+for entry = 1, tonumber(take()) do redis.call('SET', KEYS[4 + entry], take()) end
+for _ = 1, tonumber(take()) do redis.call('HSET', KEYS[2], take(), take()) end
+for _ = 1, tonumber(take()) do redis.call('HDEL', KEYS[2], take()) end
+return finish()
+"""
+)
+
+_REWRITE: Final = (
+    _STEP
+    + """
+local fields = tonumber(take())
+if redis.call('HLEN', KEYS[5]) ~= fields then return {'moved'} end
+redis.call('DEL', KEYS[2], KEYS[3])
+if fields > 0 then
+  redis.call('RENAME', KEYS[5], KEYS[2])
+  redis.call('PERSIST', KEYS[2])
+end
+add_lines()
+return finish()
+"""
+)
+
+_DROP: Final = (
+    _FENCE
+    + """
+for entry = 3, #KEYS do redis.call('UNLINK', KEYS[entry]) end
+for mark = 2, #ARGV do redis.call('ZREM', KEYS[2], ARGV[mark]) end
+return {'done'}
+"""
+)
+
+
+class RedisStore(LedgerWriter):
+    """A StoreWriter on Redis or Valkey; ``url`` is what ``parse_address`` reads.
+
+    Nothing connects before the first call. Raises ValueError for a URL that is none.
+    """
+
+    def __init__(self, url: str, *, keyrings: Keyrings) -> None:
+        super().__init__(keyrings=keyrings)
+        self._redis, self._sentinels = _connect(url)
+        self._claim_script = self._redis.register_script(_CLAIM)
+        self._edit_script = self._redis.register_script(_EDIT)
+        self._rewrite_script = self._redis.register_script(_REWRITE)
+        self._drop_script = self._redis.register_script(_DROP)
+        self._acks_read: dict[str, bytes] = {}
+
+    async def close(self) -> None:
+        """Close the connections."""
+        with _reaching_the_store():
+            for client in (self._redis, *self._sentinels):
+                await client.aclose()
+
+    async def check_eviction(self) -> str | None:
+        """Return what is wrong with the server's eviction policy; None if nothing is."""
+        (memory,) = await self._pipeline(("INFO", "memory"))
+        policy = memory.get("maxmemory_policy", "unknown")
+        if policy == "noeviction":
+            return None
+        return (
+            f"the store's maxmemory-policy is {policy}: it may drop policy that is in force; "
+            "set it to noeviction"
+        )
+
+    async def epoch(self, scopes: Sequence[str]) -> int:
+        """See ``StoreWriter.epoch``."""
+        heads = [channel_keys(scope, channel).head for scope in scopes for channel in CHANNELS]
+        found = await self._pipeline(*(("HMGET", head, "fence", "epoch") for head in heads))
+        return max((int(value) for pair in found for value in pair if value), default=0)
+
+    async def head(self, scope: str, channel: Channel) -> Head | None:
+        """See ``StoreWriter.head``."""
+        (parts,) = await self._pipeline(("HGETALL", channel_keys(scope, channel).head))
+        return read_head(parts)
+
+    async def manifest(self, scope: str, channel: Channel) -> Manifest | None:
+        """See ``StoreWriter.manifest``."""
+        keys = channel_keys(scope, channel)
+        found = await self._pipeline(
+            ("HGETALL", keys.head), ("HGETALL", keys.manifest), atomic=True
+        )
+        return _manifest(*found)
+
+    async def tail(self, at: At) -> Tail:
+        """See ``LedgerWriter.tail``."""
+        keys = channel_keys(*at)
+        parts, fields, lines = await self._pipeline(
+            ("HGETALL", keys.head),
+            ("HLEN", keys.manifest),
+            ("XREVRANGE", keys.log, "+", "-", "COUNT", 1),
+            atomic=True,
+        )
+        line = Revision.parse(lines[0][0].decode()) if lines else ZERO
+        return Tail(head=read_head(parts), fields=fields, line=line)
+
+    async def claim(self, at: At, *, epoch: int) -> Manifest | None:
+        """See ``LedgerWriter.claim``."""
+        keys = channel_keys(*at)
+        _, head, fields = await self._run(self._claim_script, [keys.head, keys.manifest], [epoch])
+        return _manifest(_pairs(head), _pairs(fields))
+
+    async def carry_out(self, at: At, step: Edit | Rewrite, *, epoch: int) -> bool:
+        """See ``LedgerWriter.carry_out``."""
+        keys = channel_keys(*at)
+        channel = [keys.head, keys.manifest, keys.log, keys.retired]
+        start = [epoch, str(step.expected), *head_parts(step.head)]
+        end = [
+            *_counted([[digest] for digest in step.retired]),
+            *_counted([[field.digest] for field in step.fields]),
+        ]
+        if isinstance(step, Rewrite):
+            staged = f"{keys.manifest}:{epoch}"
+            await self._stage(staged, step)
+            lines = _counted([_line(step.line)])
+            args = [*start, len(step.fields), *lines, *end]
+            return await self._step(self._rewrite_script, [*channel, staged], args)
+        args = [
+            *start,
+            *_counted([_line(line) for line in step.lines]),
+            *_counted([[body] for body in step.bodies.values()]),
+            *_counted([[field.object, msgspec.json.encode(field)] for field in step.fields]),
+            *_counted([[key] for key in step.removed]),
+            *end,
+        ]
+        entries = [keys.entry(digest) for digest in step.bodies]
+        return await self._step(self._edit_script, [*channel, *entries], args)
+
+    async def bodies(self, at: At, digests: Sequence[str]) -> Mapping[str, bytes]:
+        """See ``LedgerWriter.bodies``."""
+        if not digests:
+            return {}
+        keys = channel_keys(*at)
+        (found,) = await self._pipeline(("MGET", *(keys.entry(digest) for digest in digests)))
+        return {
+            digest: body for digest, body in zip(digests, found, strict=True) if body is not None
+        }
+
+    async def put(self, at: At, bodies: Mapping[str, bytes]) -> None:
+        """See ``LedgerWriter.put``."""
+        keys, now_ms = channel_keys(*at), await self._now_ms()
+        marks = [part for digest in bodies for part in (now_ms, digest)]
+        await self._pipeline(
+            ("ZADD", keys.retired, "NX", *marks),
+            *(("SET", keys.entry(digest), body) for digest, body in bodies.items()),
+        )
+
+    async def unreferenced(self, at: At, *, for_ms: int) -> Sequence[str]:
+        """See ``LedgerWriter.unreferenced``."""
+        until_ms = await self._now_ms() - for_ms
+        limit = ("LIMIT", 0, _COLLECT_ENTRIES)
+        (due,) = await self._pipeline(
+            ("ZRANGEBYSCORE", channel_keys(*at).retired, "-inf", until_ms, *limit)
+        )
+        return [digest.decode(errors="replace") for digest in due]
+
+    async def drop(self, at: At, *, epoch: int, delete: Sequence[str], keep: Sequence[str]) -> None:
+        """See ``LedgerWriter.drop``."""
+        keys = channel_keys(*at)
+        entries = [keys.entry(digest) for digest in delete]
+        args = [epoch, *delete, *keep]
+        await self._run(self._drop_script, [keys.head, keys.retired, *entries], args)
+
+    async def pods(self, scope: str) -> Sequence[PodSeen]:
+        """See ``StoreWriter.pods``."""
+        keys = pod_keys(scope)
+        records, seen = await self._pipeline(
+            ("HGETALL", keys.pods), ("ZRANGE", keys.seen, 0, -1, "WITHSCORES"), atomic=True
+        )
+        now_ms = await self._now_ms()
+        ages_ms = {name: now_ms - int(float(at_ms)) for name, at_ms in _pairs(seen).items()}
+        return [
+            PodSeen(pod=pod, age_ms=ages_ms.get(name, now_ms))
+            for name, raw in records.items()
+            if (pod := read_pod(raw)) is not None
+        ]
+
+    async def forget(self, scope: str, pod: str) -> None:
+        """See ``StoreWriter.forget``."""
+        keys = pod_keys(scope)
+        await self._pipeline(("HDEL", keys.pods, pod), ("ZREM", keys.seen, pod), atomic=True)
+
+    async def wait_for_acks(self, scopes: Sequence[str], *, timeout_ms: int) -> set[str]:
+        """See ``StoreWriter.wait_for_acks``."""
+        streams = {pod_keys(scope).acks.encode(): scope for scope in scopes}
+        after = [self._acks_read.get(scope, b"0-0") for scope in scopes]
+        # BLOCK 0 would be for ever.
+        block_ms = max(1, min(timeout_ms, BLOCK_MS_MAX))
+        (found,) = await self._pipeline(("XREAD", "BLOCK", block_ms, "STREAMS", *streams, *after))
+        news: set[str] = set()
+        for stream, acks in found or ():
+            self._acks_read[streams[stream]] = acks[-1][0]
+            news.add(streams[stream])
+        return news
+
+    async def _stage(self, staged: str, step: Rewrite) -> None:
+        await self._pipeline(("DEL", staged))
+        for start in range(0, len(step.fields), _STAGED_FIELDS):
+            portion = step.fields[start : start + _STAGED_FIELDS]
+            pairs = [
+                part for field in portion for part in (field.object, msgspec.json.encode(field))
+            ]
+            await self._pipeline(("HSET", staged, *pairs), ("PEXPIRE", staged, _STAGED_MS))
+
+    async def _step(self, script: Any, keys: Sequence[str], args: Sequence[Any]) -> bool:
+        try:
+            (answer,) = await self._run(script, keys, args)
+        except _LogIsAhead:
+            return False
+        return bool(answer == b"done")
+
+    async def _run(self, script: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        with _reaching_the_store():
+            answer = await script(keys=keys, args=args)
+        if answer[0] == b"deposed":
+            raise Deposed(answer[1])
+        return answer
+
+    async def _now_ms(self) -> int:
+        ((seconds, microseconds),) = await self._pipeline(("TIME",))
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def _pipeline(self, *commands: tuple[Any, ...], atomic: bool = False) -> Sequence[Any]:
+        with _reaching_the_store():
+            pipe: Any = self._redis.pipeline(transaction=atomic)
+            async with pipe:
+                for command in commands:
+                    pipe.execute_command(*command)
+                answers: Sequence[Any] = await pipe.execute()
+                return answers
+
+
+class _LogIsAhead(Exception):
+    pass
+
+
+@contextmanager
+def _reaching_the_store() -> Generator[None]:
+    task = asyncio.current_task()
+    cancelled = task.cancelling() if task else 0
+    try:
+        yield
+    except ResponseError as error:
+        if "equal or smaller" in str(error):
+            raise _LogIsAhead from error
+        raise ConnectionError(f"the store refuses: {error}") from error
+    except (RedisError, OSError) as error:
+        raise ConnectionError(f"the store is away: {error}") from error
+    finally:
+        # The client can lose a cancellation that comes together with an answer.
+        if task and task.cancelling() > cancelled:
+            raise asyncio.CancelledError
+
+
+def _connect(url: str) -> tuple[Redis, Sequence[Redis]]:
+    address = parse_address(url)
+    # The client's constructors are not fully typed.
+    server: Any = Redis
+    sentinel: Any = Sentinel
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": TIMEOUT_S,
+        "socket_keepalive": True,
+        "socket_timeout": TIMEOUT_S,
+    }
+    if isinstance(address, str):
+        client: Redis = server.from_url(address, **options)
+        return client, ()
+    if address.tls:
+        options |= {"ssl": True, "ssl_ca_certs": address.ca_file}
+    login = {"username": address.sentinel_username, "password": address.sentinel_password}
+    watchers = sentinel(
+        address.hosts,
+        sentinel_kwargs={**options, **login},
+        db=address.db,
+        username=address.username,
+        password=address.password,
+        **options,
+    )
+    return watchers.master_for(address.service), watchers.sentinels
+
+
+def _manifest(head: Mapping[bytes, bytes], fields: Mapping[bytes, bytes]) -> Manifest | None:
+    found = read_head(head)
+    return Manifest(head=found, fields=read_fields(fields)) if found else None
+
+
+def _pairs(flat: Sequence[bytes]) -> Mapping[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _line(line: Line) -> Sequence[Any]:
+    return LOG_LINES_MAX, str(line.revision), msgspec.json.encode(line)
+
+
+def _counted(rows: Sequence[Sequence[Any]]) -> list[Any]:
+    return [len(rows), *(part for row in rows for part in row)]

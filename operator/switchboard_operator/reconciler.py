@@ -1,0 +1,210 @@
+"""The loop: the world changed → compile → publish → report; and the upkeep beside it.
+
+A pass starts as soon as something changed and takes all that came while the last one ran, so the
+first edit waits for nothing and a thousand edits do not make a thousand passes. Retries with
+backoff are here and nowhere else.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from switchboard_operator.dataplanes import DataPlanes
+from switchboard_operator.inventory import Inventory
+from switchboard_operator.kube import KubeError
+from switchboard_operator.lease import Clock, Leadership
+from switchboard_operator.publication import Publication
+from switchboard_operator.quarantine import Quarantine
+from switchboard_operator.reporter import Reporter
+from switchboard_operator.resources import ObjectKey
+from switchboard_operator.telemetry import Telemetry
+from switchboard_policy.errors import Deposed
+from switchboard_policy.store import StoreWriter
+
+UPKEEP_EVERY_S: Final = 5.0
+THOROUGH_EVERY_S: Final = 60.0
+COLLECT_EVERY_S: Final = 600.0
+ACKS_TIMEOUT_MS: Final = 5_000
+ACKS_RETRY_S: Final = 1.0
+BACKOFF_FIRST_S: Final = 0.2
+BACKOFF_MAX_S: Final = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Everything that follows from the inventory, the leadership and the pods' acks.
+
+    Every replica compiles; only the leader publishes and reports.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        gateways: Sequence[tuple[Publication, DataPlanes]],
+        store: StoreWriter,
+        *,
+        reporter: Reporter,
+        quarantine: Quarantine,
+        leadership: Leadership,
+        telemetry: Telemetry,
+        clock: Clock,
+    ) -> None:
+        self._inventory = inventory
+        self._gateways = gateways
+        self._store = store
+        self._reporter = reporter
+        self._quarantine = quarantine
+        self._leadership = leadership
+        self._telemetry = telemetry
+        self._clock = clock
+        self._dirty = asyncio.Event()
+        self._dirty_since: float | None = None
+        self._unreported = set[ObjectKey]()
+        self._reported_epoch: int | None = None
+        self._writing = asyncio.Lock()
+        self._failures = 0
+        self._thorough_at = self._collect_at = clock.monotonic()
+        self.published = asyncio.Event()
+        """Set once this replica published what it knows."""
+        leadership.listen(self.mark)
+
+    def mark(self) -> None:
+        """Have a pass: the world changed, or this replica's role did."""
+        if self._dirty_since is None:
+            self._dirty_since = self._clock.monotonic()
+        self._dirty.set()
+
+    async def run(self) -> None:
+        """Go on until cancelled; the first lists must have been read."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pass_forever())
+            group.create_task(self._follow_acks())
+            group.create_task(self._keep_up())
+            group.create_task(self._reporter.run())
+
+    async def _pass_forever(self) -> None:
+        self.mark()
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            since, self._dirty_since = self._dirty_since, None
+            await self._pass(since)
+
+    async def _pass(self, since: float | None) -> None:
+        self._unreported |= self._inventory.edited()
+        began = time.perf_counter()
+        for publication, _ in self._gateways:
+            if publication.compile(self._inventory.world):
+                self._unreported |= self._reporter.compiled(publication)
+        self._telemetry.compile_seconds.observe(time.perf_counter() - began)
+        epoch = self._leadership.epoch
+        self._telemetry.leader.set(epoch is not None)
+        if epoch is None:
+            return
+        self._telemetry.epoch.set(epoch)
+        self._quarantine.touch(self._unreported)
+        if await self._publish(epoch, since):
+            await self._report(epoch)
+            await self._quarantine.settle()
+
+    async def _publish(self, epoch: int, since: float | None) -> bool:
+        """Publish; on a failure have another pass later. False where this replica was deposed."""
+        began, changed = time.perf_counter(), set[str]()
+        try:
+            async with self._writing:
+                for publication, planes in self._gateways:
+                    if self._reported_epoch != epoch:
+                        await planes.refresh()
+                    changed |= await publication.publish(epoch)
+        except Deposed as error:
+            self._leadership.step_down(str(error))
+            return False
+        except ConnectionError as error:
+            self._store_failed(error)
+        else:
+            self._failures, self._reporter.trouble = 0, ""
+            self.published.set()
+            if changed:
+                self._telemetry.publish_seconds.observe(time.perf_counter() - began)
+                if since is not None:
+                    passed_s = self._clock.monotonic() - since
+                    self._telemetry.propagation_seconds.observe(passed_s)
+        self._unreported |= self._reporter.dependants(changed)
+        return True
+
+    async def _report(self, epoch: int) -> None:
+        due, self._unreported = self._unreported, set[ObjectKey]()
+        if self._reported_epoch != epoch:
+            self._reported_epoch = epoch
+            due |= self._reporter.restart()
+        await self._reporter.report(due)
+
+    def _store_failed(self, error: ConnectionError) -> None:
+        self._failures += 1
+        self._telemetry.store_errors.inc()
+        delay_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(self._failures, 8))
+        delay_s *= 0.5 + self._clock.random.random()
+        self._reporter.trouble = f"the store does not answer ({error}); trying again"
+        log.warning("the store: %s; again in %.1f s", error, delay_s)
+        asyncio.get_running_loop().call_later(delay_s, self.mark)
+
+    async def _follow_acks(self) -> None:
+        planes = {each.scope: each for _, each in self._gateways}
+        while True:
+            try:
+                news = await self._store.wait_for_acks(list(planes), timeout_ms=ACKS_TIMEOUT_MS)
+                moved = [await planes[scope].refresh() for scope in news or planes]
+            except ConnectionError as error:
+                log.debug("waiting for acks: %s", error)
+                await self._clock.sleep(ACKS_RETRY_S)
+                continue
+            if any(moved) and self._leadership.epoch is not None:
+                await self._reporter.report(self._reporter.waiting())
+
+    async def _keep_up(self) -> None:
+        while True:
+            await self._clock.sleep(UPKEEP_EVERY_S)
+            epoch = self._leadership.epoch
+            self._telemetry.leader.set(epoch is not None)
+            if epoch is None or epoch != self._reported_epoch:
+                continue
+            try:
+                await self._mend(epoch)
+                await self._look_after_pods()
+                await self._quarantine.settle()
+            except Deposed as error:
+                self._leadership.step_down(str(error))
+            except ConnectionError as error:
+                self._store_failed(error)
+            except KubeError as error:
+                log.warning("upkeep: %s", error)
+
+    async def _mend(self, epoch: int) -> None:
+        now = self._clock.monotonic()
+        if thoroughly := now - self._thorough_at >= THOROUGH_EVERY_S:
+            self._thorough_at = now
+        changed: set[str] = set()
+        async with self._writing:
+            for publication, _ in self._gateways:
+                changed |= await publication.mend(epoch, thoroughly=thoroughly)
+                if now - self._collect_at >= COLLECT_EVERY_S:
+                    await publication.collect(epoch)
+        if now - self._collect_at >= COLLECT_EVERY_S:
+            self._collect_at = now
+        if changed:
+            await self._reporter.report(self._reporter.dependants(changed))
+
+    async def _look_after_pods(self) -> None:
+        for publication, planes in self._gateways:
+            await planes.forget_gone()
+            await planes.report(
+                publication.revision, monotonic_s=self._clock.monotonic(), now=self._clock.now()
+            )
+            gauge, scope = self._telemetry.dataplanes, publication.scope
+            gauge.labels(scope, "live").set(planes.live)
+            gauge.labels(scope, "silent").set(len(planes.pods) - planes.live)
+            self._telemetry.status_patches_waiting.set(self._reporter.patches_waiting)
+            self._telemetry.revision.labels(scope).set(publication.revision.sequence)

@@ -1,0 +1,199 @@
+"""Which objects need a new status, and what it says: reports and acks in, statuses out.
+
+Only what may have changed is looked at: objects that were edited or compiled differently, those
+whose entries got a new revision, and those that wait for pods. An object that is programmed is
+left alone until one of these comes, or a pod refuses it.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from switchboard_operator.dataplanes import DataPlanes
+from switchboard_operator.inventory import Inventory
+from switchboard_operator.lease import Clock
+from switchboard_operator.patcher import Patcher
+from switchboard_operator.publication import Publication
+from switchboard_operator.resources import Kind, ObjectKey
+from switchboard_operator.standing import Standing, combine, stand
+from switchboard_operator.status import Status, assess, merge
+from switchboard_policy.compiler.report import ObjectReport
+from switchboard_policy.compiler.world import Name
+from switchboard_policy.store import Revision
+from switchboard_policy.v1alpha1.conditions import PROGRAMMED, Reason
+from switchboard_policy.v1alpha1.modelbackend import ModelBackendSpec
+
+TICK_S: Final = 1.0
+GRACE_S: Final = 1.0
+"""Pods ack within milliseconds: an object that only waits for them gets one patch, not two."""
+
+_UNSETTLED: Final = frozenset(
+    {Reason.WAITING_FOR_PODS, Reason.NO_DATA_PLANES, Reason.REFUSED_BY_POD, Reason.PENDING}
+)
+
+
+class Reporter:
+    """The statuses of all objects in all gateways.
+
+    ``trouble`` says why the store cannot be written, "" if it can.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        patcher: Patcher,
+        gateways: Sequence[tuple[Publication, DataPlanes]],
+        *,
+        clock: Clock,
+    ) -> None:
+        self._inventory = inventory
+        self._patcher = patcher
+        self._gateways = gateways
+        self._clock = clock
+        self._reports = dict[str, Mapping[tuple[str, Name], ObjectReport]]()
+        self._dependants = defaultdict[str, set[ObjectKey]](set)
+        self._keys = dict[ObjectKey, tuple[str, ...]]()
+        self._unsettled = set[ObjectKey]()
+        self._waits = dict[ObjectKey, tuple[Revision | None, float]]()
+        self._held_back = set[ObjectKey]()
+        self._refused = dict[str, frozenset[str]]()
+        self._counted = dict[ObjectKey, tuple[tuple[str, str], ...]]()
+        self.trouble = ""
+
+    def compiled(self, publication: Publication) -> set[ObjectKey]:
+        """Take in a compilation; return the objects that it speaks of in new words."""
+        scope, reports = publication.scope, publication.compilation.reports
+        before = self._reports.get(scope, {})
+        if before is reports:
+            return set()
+        self._reports[scope] = reports
+        changed = {key for key, report in reports.items() if before.get(key) is not report}
+        changed |= before.keys() - reports.keys()
+        return {ObjectKey(Kind(kind), name) for kind, name in changed}
+
+    def dependants(self, keys: Iterable[str]) -> set[ObjectKey]:
+        """Return the objects that are in force when these entries are."""
+        return {dependant for key in keys for dependant in self._dependants.get(key, ())}
+
+    def waiting(self) -> set[ObjectKey]:
+        """Return objects that an ack may help, and those that a pod began or ceased to refuse."""
+        found = set(self._unsettled)
+        for publication, planes in self._gateways:
+            now, before = planes.refused(), self._refused.get(publication.scope, frozenset())
+            found |= self.dependants(now ^ before)
+            self._refused[publication.scope] = now
+        return found
+
+    @property
+    def patches_waiting(self) -> int:
+        """How many patches are due."""
+        return self._patcher.waiting
+
+    async def report(self, keys: Iterable[ObjectKey]) -> None:
+        """Look at these objects, and have their statuses written where they differ."""
+        for key in keys:
+            await self._report(key)
+
+    async def run(self) -> None:
+        """Write statuses until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._patcher.run())
+            group.create_task(self._tick())
+
+    def restart(self) -> set[ObjectKey]:
+        """Begin as a new leader; return what is to be reported: every object."""
+        every = {
+            ObjectKey(Kind(kind), name)
+            for reports in self._reports.values()
+            for kind, name in reports
+        }
+        self._patcher.restart(len(every))
+        return every
+
+    async def _tick(self) -> None:
+        while True:
+            await self._clock.sleep(TICK_S)
+            await self._report_held_back()
+            await self._patcher.release_later()
+
+    async def _report_held_back(self) -> None:
+        """Look again at objects whose pods have had time to ack."""
+        due = self._clock.monotonic() - GRACE_S
+        await self.report([key for key in self._held_back if self._waits[key][1] <= due])
+
+    def counts(self) -> Mapping[tuple[str, str, str], int]:
+        """Return how many objects there are by kind, condition and its status."""
+        return Counter(
+            (str(key.kind), condition, status)
+            for key, verdicts in self._counted.items()
+            for condition, status in verdicts
+        )
+
+    async def _report(self, key: ObjectKey) -> None:
+        reports = {
+            publication.gateway.name: report
+            for publication, _ in self._gateways
+            if (report := self._reports.get(publication.scope, {}).get((key.kind, key.name)))
+        }
+        found = self._inventory.get(key)
+        if not reports or found is None:
+            self._forget(key)
+            return
+        report = merge(reports)
+        self._depend(key, report.keys)
+        standing = combine(self._standings(report))
+        spec = found.effective
+        counted = isinstance(spec, ModelBackendSpec) and spec.service is not None
+        status = assess(report, standing, self._patcher.held(key), counted=counted)
+        self._counted[key] = tuple((each.type, each.status) for each in status.verdicts)
+        if not self._hold_back(key, status, standing):
+            await self._patcher.want(key, status)
+
+    def _standings(self, report: ObjectReport) -> Iterable[Standing]:
+        for publication, planes in self._gateways:
+            required = publication.required(report.keys)
+            pending = ""
+            if publication.lags(report.keys):
+                pending = f"Not in the store yet: {self.trouble or 'it is being written'}"
+            yield stand(planes.pods, required, pending)
+
+    def _hold_back(self, key: ObjectKey, status: Status, standing: Standing) -> bool:
+        programmed = status.verdict(PROGRAMMED)
+        reason = programmed.reason if programmed else ""
+        if reason in _UNSETTLED:
+            self._unsettled.add(key)
+        else:
+            self._unsettled.discard(key)
+        if reason != Reason.WAITING_FOR_PODS:
+            self._waits.pop(key, None)
+            self._held_back.discard(key)
+            return False
+        now = self._clock.monotonic()
+        revision, since = self._waits.get(key, (None, now))
+        if revision != standing.revision:
+            since = now
+        self._waits[key] = (standing.revision, since)
+        if now - since >= GRACE_S:
+            self._held_back.discard(key)
+            return False
+        self._held_back.add(key)
+        return True
+
+    def _depend(self, key: ObjectKey, keys: tuple[str, ...]) -> None:
+        before = self._keys.get(key, ())
+        if before == keys:
+            return
+        for entry in before:
+            self._dependants[entry].discard(key)
+        for entry in keys:
+            self._dependants[entry].add(key)
+        self._keys[key] = keys
+
+    def _forget(self, key: ObjectKey) -> None:
+        self._depend(key, ())
+        self._keys.pop(key, None)
+        self._waits.pop(key, None)
+        self._counted.pop(key, None)
+        self._held_back.discard(key)
+        self._unsettled.discard(key)

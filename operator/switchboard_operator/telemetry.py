@@ -1,0 +1,58 @@
+"""The operator's metrics, all of them: names, labels and buckets in one place."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Telemetry:
+    """The metrics of one operator; ``registry`` holds nothing else."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.compile_seconds = self._histogram("compile", "one compilation of all gateways")
+        self.publish_seconds = self._histogram("publish", "bringing the store up to date")
+        self.propagation_seconds = self._histogram(
+            "propagation", "an event of the API server until its entries are in the store"
+        )
+        self.events = self._counter("events", "Events taken in.", "kind")
+        self.status_patches = self._counter(
+            "status_patches", "Status patches by outcome.", "outcome"
+        )
+        self.store_errors = self._counter("store_errors", "Calls that the store failed.")
+        self.watch_failures = self._counter("watch_failures", "Watches that had to be restarted.")
+        self.status_patches_waiting = self._gauge(
+            "status_patches_waiting", "Status patches that are due."
+        )
+        self.leader = self._gauge("leader", "1 while this replica leads.")
+        self.epoch = self._gauge("epoch", "The epoch of this replica's last leadership.")
+        self.synced = self._gauge("synced", "1 once every kind was listed.")
+        self.dataplanes = self._gauge("dataplanes", "Data planes by scope.", "scope", "state")
+        self.revision = self._gauge("revision", "Newest sequence of the policy channel.", "scope")
+        self.objects = self._gauge(
+            "objects", "Objects by kind and condition.", "kind", "condition", "status"
+        )
+
+    def render(self, objects: Mapping[tuple[str, str, str], int]) -> bytes:
+        """Return the exposition, with these numbers of objects (kind, condition, status)."""
+        self.objects.clear()
+        for labels, count in objects.items():
+            self.objects.labels(*labels).set(count)
+        return generate_latest(self.registry)
+
+    def _histogram(self, name: str, what: str) -> Histogram:
+        return Histogram(
+            f"switchboard_operator_{name}_seconds",
+            f"Seconds for {what}.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+
+    def _counter(self, name: str, what: str, *labels: str) -> Counter:
+        return Counter(f"switchboard_operator_{name}", what, labels, registry=self.registry)
+
+    def _gauge(self, name: str, what: str, *labels: str) -> Gauge:
+        return Gauge(f"switchboard_operator_{name}", what, labels, registry=self.registry)

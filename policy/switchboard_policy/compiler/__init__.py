@@ -1,0 +1,1 @@
+"""Custom resources to compiled entries and a report: resolve, analyse, lower, report."""

@@ -1,0 +1,134 @@
+"""What was said to what is published: specs to the entries of the compiled form."""
+
+from collections.abc import Container, Sequence
+
+from switchboard_policy import ir, names
+from switchboard_policy.compiler.resolve import Target, referent
+from switchboard_policy.compiler.world import BackendObject, Name
+from switchboard_policy.v1alpha1 import modelbackend, routingpolicy
+from switchboard_policy.v1alpha1.common import duration_ms, picodollars_per_token
+
+
+def lower_rules(
+    policy: Name, spec: routingpolicy.RoutingPolicySpec, available: Container[Name]
+) -> tuple[ir.Rule, ...]:
+    """Lower the rules of a policy; backends that are not ``available`` are left out.
+
+    Tiers and rules stay even if nothing is left in them: a rule that matches decides, and the
+    request is then refused with the reason, never handed to another rule.
+    """
+    return tuple(
+        ir.Rule(
+            name=rule.name,
+            tiers=tuple(_tier(policy, tier, available) for tier in rule.route.tiers),
+            match=_match(rule.match) if rule.match is not None else None,
+            when=rule.when or "",
+        )
+        for rule in spec.rules or ()
+    )
+
+
+def lower_policy(
+    policy: Name,
+    spec: routingpolicy.RoutingPolicySpec,
+    *,
+    rules: tuple[ir.Rule, ...],
+    guardrails: Sequence[ir.Guardrail],
+    namespace_rank: int,
+) -> ir.Policy:
+    """Lower a policy around its rules and the guardrails that it carries."""
+    return ir.Policy(
+        name=str(policy),
+        models=tuple(spec.models or ()),
+        rules=rules,
+        guardrails=tuple(guardrails),
+        namespace_rank=namespace_rank,
+        priority=spec.priority,
+        attempts=spec.resilience.attempts,
+        deadline_ms=duration_ms(spec.resilience.deadline),
+    )
+
+
+def _tier(policy: Name, tier: routingpolicy.Tier, available: Container[Name]) -> ir.Tier:
+    members: dict[Name, ir.Member] = {}
+    for reference in tier.backends:
+        name = referent(policy, reference)
+        if name in available:
+            # "" and the policy's own namespace name one backend; the first mention counts.
+            members.setdefault(name, ir.Member(backend=str(name), weight=reference.weight))
+    return ir.Tier(name=tier.name, members=tuple(members.values()), balance=_balance(tier.balance))
+
+
+def _balance(said: routingpolicy.Balance) -> ir.Balance:
+    return ir.Balance(by=said.by, key=_hash_key(said.key) if said.key is not None else None)
+
+
+def _hash_key(said: routingpolicy.HashKey) -> ir.HashKey:
+    if said.header is not None:
+        return ir.HashKey(source="header", header=said.header.lower())
+    return ir.HashKey(source="user" if said.user else "session")
+
+
+def _match(said: routingpolicy.Match) -> ir.Match:
+    tokens = said.tokens or routingpolicy.TokenRange()
+    contains = said.system_prompt.contains if said.system_prompt is not None else ()
+    return ir.Match(
+        apis=tuple(said.apis or ()),
+        tags=tuple(said.tags or ()),
+        headers=tuple(
+            ir.HeaderMatch(name=header.name.lower(), value=header.value)
+            for header in said.headers or ()
+        ),
+        keywords=tuple(keyword.lower() for keyword in said.keywords or ()),
+        tokens_min=tokens.min,
+        tokens_max=tokens.max,
+        system_prompt=tuple(text.lower() for text in contains),
+    )
+
+
+def lower_backend(
+    backend: BackendObject, spec: modelbackend.ModelBackendSpec, target: Target
+) -> ir.Backend:
+    """Lower a backend; where credentials are wanted it names them, there or not."""
+    said = spec.timeouts
+    return ir.Backend(
+        name=str(backend.name),
+        uid=backend.uid,
+        model=spec.model,
+        provider=spec.external.provider if spec.external is not None else "openai-compatible",
+        external=spec.external is not None,
+        url=target.url,
+        credential=names.credential_key(*backend.name) if spec.credentials is not None else "",
+        capabilities=_capabilities(spec.capabilities),
+        pricing=_pricing(spec.pricing) if spec.pricing is not None else None,
+        region=spec.locality.region or "",
+        zone=spec.locality.zone or "",
+        jurisdiction=spec.locality.jurisdiction or "",
+        max_in_flight=spec.capacity.max_in_flight if spec.capacity is not None else None,
+        timeouts=ir.Timeouts(
+            connect_ms=duration_ms(said.connect),
+            first_token_ms=duration_ms(said.first_token),
+            idle_ms=duration_ms(said.idle),
+            total_ms=duration_ms(said.total),
+        ),
+    )
+
+
+def _capabilities(said: modelbackend.Capabilities) -> ir.Capabilities:
+    return ir.Capabilities(
+        apis=tuple(said.apis) if said.apis is not None else None,
+        modalities=tuple(said.modalities) if said.modalities is not None else None,
+        tools=said.tools,
+        json_schema=said.json_schema,
+        context_window_tokens=said.context_window,
+        max_output_tokens=said.max_output_tokens,
+    )
+
+
+def _pricing(said: modelbackend.Pricing) -> ir.Pricing:
+    cached = said.cached_input_per_million
+    return ir.Pricing(
+        input_picodollars=picodollars_per_token(said.input_per_million),
+        cached_input_picodollars=picodollars_per_token(cached) if cached is not None else None,
+        output_picodollars=picodollars_per_token(said.output_per_million),
+    )

@@ -1,0 +1,124 @@
+"""The facts that CEL expressions may read, and the one way in which both planes run them.
+
+Facts are declared as dotted variables (``request.tokens``), so an unknown fact or a wrong type is
+refused when the expression is compiled, with a caret under it. ``cel-expr-python`` wraps cel-cpp:
+regular expressions are RE2 and run in linear time, evaluation takes microseconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cel_expr_python import cel
+
+from switchboard_policy.errors import ExpressionError
+
+_STRING = cel.Type.STRING
+_STRINGS = cel.Type.List(_STRING)
+_STRING_MAP = cel.Type.Map(_STRING, _STRING)
+
+#: What a rule's or a guardrail's ``when`` may read.
+REQUEST_FACTS: Final[Mapping[str, cel.Type]] = {
+    "request.model": _STRING,
+    "request.api": _STRING,
+    "request.tokens": cel.Type.INT,
+    "request.maxTokens": cel.Type.INT,
+    "request.stream": cel.Type.BOOL,
+    "request.tools": cel.Type.BOOL,
+    "request.modalities": _STRINGS,
+    "request.headers": _STRING_MAP,
+    "request.tags": _STRINGS,
+    "request.metadata": _STRING_MAP,
+    "request.user": _STRING,
+    "request.session": _STRING,
+    "request.system": _STRING,
+    "request.prompt": _STRING,
+}
+
+#: What a guardrail's ``require`` may read: known when the policy is compiled.
+BACKEND_FACTS: Final[Mapping[str, cel.Type]] = {
+    "backend.name": _STRING,
+    "backend.namespace": _STRING,
+    "backend.model": _STRING,
+    "backend.external": cel.Type.BOOL,
+    "backend.provider": _STRING,
+    "backend.region": _STRING,
+    "backend.zone": _STRING,
+    "backend.jurisdiction": _STRING,
+    "backend.labels": _STRING_MAP,
+}
+
+
+def _get(mapping: Mapping[str, str], key: str) -> str:
+    return mapping.get(key, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A compiled condition. ``holds`` is None where the evaluation fails (a missing map key)."""
+
+    source: str
+    _compiled: cel.Expression
+
+    def holds(self, facts: cel.Activation) -> bool | None:
+        """Evaluate: true, false, or None on an error."""
+        try:
+            # An error is an ERROR value whose text is truthy: only the identity of a bool counts.
+            outcome = self._compiled.eval(facts).value()
+        except RuntimeError:
+            # The engine gives up at 10,000 steps, which nested loops over a caller's list can take.
+            return None
+        return outcome if outcome is True or outcome is False else None
+
+
+class Facts:
+    """A CEL environment over one set of facts."""
+
+    def __init__(self, variables: Mapping[str, cel.Type]) -> None:
+        self._env = cel.NewEnv(
+            variables=variables,
+            functions=[
+                cel.FunctionDecl(
+                    "get",
+                    [
+                        cel.Overload(
+                            "map_get_or_empty",
+                            return_type=_STRING,
+                            parameters=[_STRING_MAP, _STRING],
+                            is_member=True,
+                            impl=_get,
+                        )
+                    ],
+                )
+            ],
+        )
+
+    def compile(self, source: str) -> Program:
+        """Compile a condition.
+
+        Raises ExpressionError with the place (a caret) and the reason, also where the
+        expression is not a boolean.
+        """
+        try:
+            compiled = self._env.compile(source)
+        except RuntimeError as error:
+            text = str(error).removeprefix("INVALID_ARGUMENT: ").removesuffix("[INVALID_ARGUMENT]")
+            raise ExpressionError(text.replace("ERROR: <input>:", "at ").strip()) from error
+        if compiled.return_type() != cel.Type.BOOL:
+            name = compiled.return_type().name()
+            raise ExpressionError(f"it is of type {name}, and not true or false")
+        return Program(source=source, _compiled=compiled)
+
+    def bind(self, values: Mapping[str, Any]) -> cel.Activation:
+        """Bind the facts' values for any number of evaluations."""
+        return self._env.Activation(values)
+
+
+def request_facts() -> Facts:
+    """Build the environment of ``when``."""
+    return Facts(REQUEST_FACTS)
+
+
+def backend_facts() -> Facts:
+    """Build the environment of ``require``."""
+    return Facts(BACKEND_FACTS)

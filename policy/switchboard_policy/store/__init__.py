@@ -1,0 +1,46 @@
+"""The store between the planes: its contract, what writers and readers share, an in-process form.
+
+- ``contract``: the types and the two Protocols; import these names from the package.
+- ``signing``: what the signatures cover, and how a reader checks them.
+- ``ledger``: a writer's memory of a channel, and the steps that it derives from it.
+- ``layout``: keys, encodings and addresses in Redis.
+- ``memory``: the in-process form, for ``switchboard dev``.
+
+docs/adr/0004-store-layout.md says why it is built like this.
+"""
+
+from switchboard_policy.store.contract import (
+    CHANNELS,
+    CONTINUES,
+    SILENT_MS,
+    ZERO,
+    Channel,
+    Field,
+    Head,
+    Line,
+    Manifest,
+    Pod,
+    PodSeen,
+    Registered,
+    Revision,
+    StoreReader,
+    StoreWriter,
+)
+
+__all__ = [
+    "CHANNELS",
+    "CONTINUES",
+    "SILENT_MS",
+    "ZERO",
+    "Channel",
+    "Field",
+    "Head",
+    "Line",
+    "Manifest",
+    "Pod",
+    "PodSeen",
+    "Registered",
+    "Revision",
+    "StoreReader",
+    "StoreWriter",
+]

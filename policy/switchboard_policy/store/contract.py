@@ -1,0 +1,227 @@
+"""The store's contract: scopes, channels, a manifest, a log, and the pods that read them.
+
+A scope (``gw/default``) holds two channels, ``policy`` and ``endpoints``, of the same shape:
+content-addressed entries (digest → bytes), a manifest (object → digest), and a capped log of
+lines that each name the revision before them, so that a reader applies contiguous lines and does
+a full resync on a gap. Endpoints have their own channel because they change a hundred times as
+often. Redis is one form of it, the in-process store of ``switchboard dev`` the other; both pass
+the same contract tests.
+
+A writer signs each line, manifest field and head under the scope's key; a reader checks them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from switchboard_policy.codec import Encoded
+
+Channel = Literal["policy", "endpoints"]
+CHANNELS: Final[tuple[Channel, ...]] = ("policy", "endpoints")
+
+#: A pod that said nothing for this long counts as silent (heartbeats come every 5 s).
+SILENT_MS: Final = 15_000
+
+
+class Revision(NamedTuple):
+    """(epoch, sequence): the epoch is raised by every new leader, the sequence by every line.
+
+    Revisions are ordered by epoch, then by sequence; the sequence goes on across epochs.
+    """
+
+    epoch: int
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.sequence}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Revision":
+        """Read ``EPOCH-SEQUENCE``; raises ValueError."""
+        epoch, _, sequence = text.partition("-")
+        return cls(int(epoch), int(sequence))
+
+
+ZERO: Final = Revision(0, 0)
+
+
+#: The digest of a line without an object that a new leader writes where nothing has changed.
+CONTINUES: Final = "continues"
+
+
+class Head(msgspec.Struct, frozen=True):
+    """Where a channel stands: its newest revision, the format of its entries, the signature.
+
+    The signature covers the whole manifest too: no field can be dropped or rolled back unseen.
+    """
+
+    revision: Revision
+    format: int
+    mac: str
+
+
+class Field(msgspec.Struct, frozen=True):
+    """A manifest field: the digest in force for an object since ``revision``."""
+
+    object: str
+    digest: str
+    revision: Revision
+    mac: str
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A line of the log; an empty digest means that the object is gone.
+
+    An empty object means that the manifest was written anew and must be read again; with the
+    digest CONTINUES, that nothing changed and the revision is now of a new leader's epoch.
+    ``at_ms`` is the store's time of writing; it is for measuring alone and is not signed.
+    """
+
+    revision: Revision
+    previous: Revision
+    object: str
+    digest: str
+    mac: str
+    at_ms: int = 0
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """A consistent reading of a channel: head and fields belong together."""
+
+    head: Head
+    fields: Mapping[str, Field]
+
+
+class Pod(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a data plane says of itself.
+
+    ``revision`` is that of the policy channel in force; ``refused`` maps objects to the reason
+    for which their newest entry is not in force. ``uid`` is its Kubernetes Pod's, "" if none.
+    """
+
+    name: str
+    revision: Revision
+    refused: Mapping[str, str] = {}
+    formats: tuple[int, ...] = (1,)
+    namespace: str = ""
+    uid: str = ""
+    zone: str = ""
+
+
+class PodSeen(msgspec.Struct, frozen=True):
+    """A data plane as the store saw it last; the age is by the store's clock, in milliseconds."""
+
+    pod: Pod
+    age_ms: int
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """The store's answer to a pod: how many pods are live, and the store's time."""
+
+    live_pods: int
+    at_ms: int
+
+
+class StoreWriter(Protocol):
+    """The operator's side. Every call may raise ConnectionError (the store is away).
+
+    ``publish``, ``replace`` and ``collect`` raise Deposed where the store holds a newer epoch; the
+    first of them under an epoch shuts out every older one. The store outlives the writer, and may
+    lose what it holds at any time: ``intact`` notices, ``replace`` mends.
+    """
+
+    async def epoch(self, scopes: Sequence[str]) -> int:
+        """Return the highest epoch that the store has seen in these scopes; 0 if none."""
+        ...
+
+    async def head(self, scope: str, channel: Channel) -> Head | None:
+        """Return where the channel stands; None if the store holds nothing of it."""
+        ...
+
+    async def manifest(self, scope: str, channel: Channel) -> Manifest | None:
+        """Return the whole manifest; None if the store holds nothing of it."""
+        ...
+
+    async def intact(self, scope: str, channel: Channel) -> bool:
+        """Say whether the channel still is what this writer left (cheap: call every 5 s).
+
+        False before this writer's first ``publish`` or ``replace``, and where fields, lines or
+        the head were lost or added by others, even if a ``publish`` has mended the manifest since:
+        only ``replace`` finds lost entries.
+        """
+        ...
+
+    async def publish(
+        self, scope: str, channel: Channel, *, epoch: int, changes: Mapping[str, Encoded | None]
+    ) -> Revision:
+        """Write changed objects (None: gone) with their lines; return the new revision.
+
+        An object whose digest is in force already adds nothing. More than BATCH_LINES changes are
+        cut into several steps, each of which leaves the channel consistent.
+        """
+        ...
+
+    async def replace(
+        self, scope: str, channel: Channel, *, epoch: int, contents: Mapping[str, Encoded]
+    ) -> Revision:
+        """Make the channel hold exactly these objects; return the revision.
+
+        For a new leader's first pass, for repair, and every minute: only differences are
+        written, entries that were lost or damaged are written again, and fields that a retired
+        key signed are signed anew. Where the manifest is not what this writer left, it is written
+        anew in one step, so a reader never takes a loss for a deletion.
+        """
+        ...
+
+    async def collect(
+        self, scope: str, channel: Channel, *, epoch: int, unreferenced_ms: int
+    ) -> int:
+        """Delete entries that nothing has referenced for that long; return how many."""
+        ...
+
+    async def pods(self, scope: str) -> Sequence[PodSeen]:
+        """Return the data planes that registered and have not left."""
+        ...
+
+    async def forget(self, scope: str, pod: str) -> None:
+        """Remove a data plane that is gone for good."""
+        ...
+
+    async def wait_for_acks(self, scopes: Sequence[str], *, timeout_ms: int) -> set[str]:
+        """Wait until pods of some of the scopes said something new; return those scopes."""
+        ...
+
+
+class StoreReader(Protocol):
+    """The data plane's side of one scope. Every call may raise ConnectionError.
+
+    A reader hands over what the store holds, unchecked; bytes that cannot be read become a head,
+    field or line without a signature, so that they are refused like any other forgery.
+    """
+
+    async def head(self, channel: Channel) -> Head | None:
+        """Return where the channel stands; None if the store holds nothing of it."""
+        ...
+
+    async def manifest(self, channel: Channel) -> Manifest | None:
+        """Return the whole manifest; None if the store holds nothing of it."""
+        ...
+
+    async def entries(self, channel: Channel, digests: Sequence[str]) -> Mapping[str, bytes]:
+        """Return the bodies that the store holds of these digests."""
+        ...
+
+    async def lines(
+        self, after: Mapping[Channel, Revision], *, timeout_ms: int
+    ) -> Mapping[Channel, Sequence[Line]]:
+        """Wait for lines after the given revisions; empty when the time is over."""
+        ...
+
+    async def register(self, pod: Pod) -> Registered:
+        """Say what is in force: ack and heartbeat in one."""
+        ...
+
+    async def goodbye(self, pod: str) -> None:
+        """Leave."""
+        ...

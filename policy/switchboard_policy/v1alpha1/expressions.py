@@ -1,0 +1,91 @@
+"""Check the CEL conditions of a policy: do they compile, and if not, where and what to do."""
+
+import re
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Final
+
+from switchboard_policy.errors import ExpressionError
+from switchboard_policy.facts import BACKEND_FACTS, REQUEST_FACTS, Facts
+
+#: Compiling takes 80 µs and policies are parsed again at every change. An entry is at most 1 KiB
+#: of text and the words about it.
+CACHED_EXPRESSIONS_MAX: Final = 4096
+#: What of a long line is shown around the caret.
+SNIPPET_LENGTH_MAX: Final = 76
+
+_PLACE: Final = re.compile(r"at (\d+):(\d+): (.*)")
+_UNDECLARED: Final = re.compile(r"undeclared reference to '([^']*)'")
+_TOKENS: Final = re.compile(r" expecting \{.*\}")
+
+#: What is wrong and what to do about it.
+Verdict = tuple[str, str]
+
+
+class Conditions:
+    """The conditions of one kind of facts; remembers the verdicts on the latest expressions."""
+
+    def __init__(self, facts: Facts, *, own: str, names: frozenset[str]) -> None:
+        self._facts = facts
+        self._own = own
+        self._names = names
+        self.verdict = lru_cache(maxsize=CACHED_EXPRESSIONS_MAX)(self._judge)
+
+    def _judge(self, source: str) -> Verdict | None:
+        """Compile an expression; None if that went well."""
+        try:
+            self._facts.compile(source)
+        except ExpressionError as error:
+            return self._explain(source, str(error))
+        return None
+
+    def _explain(self, source: str, text: str) -> Verdict:
+        place = _PLACE.search(text)
+        if place is None:
+            snippet = _snippet(source, line=1, column=1, name="")
+            if "recursion limit" in text:
+                return f"it is nested too deeply\n{snippet}", "split it into several rules"
+            return f"{text}\n{snippet}", "write a condition, for instance " + self._example()
+        line, column, reason = int(place[1]), int(place[2]), place[3]
+        reason = _TOKENS.sub("", reason.replace(" (in container '')", ""))
+        reason = reason[:200]
+        unknown = _UNDECLARED.search(reason)
+        name = unknown[1] if unknown else ""
+        shown = f"{reason}\n{_snippet(source, line=line, column=column, name=name)}"
+        if name:
+            return shown, self._fix_of_unknown(name)
+        if "no matching overload" in reason:
+            return shown, "use values of the types that the operator or function takes"
+        return shown, "correct the expression at the caret"
+
+    def _fix_of_unknown(self, name: str) -> str:
+        other = BACKEND_FACTS if self._own == "request" else REQUEST_FACTS
+        if name in other:
+            return "when reads request.* only, and require reads backend.* only"
+        if near := get_close_matches(name, self._names, n=1):
+            return f"write {near[0]}"
+        return f"the facts are {', '.join(sorted(self._names))}"
+
+    def _example(self) -> str:
+        return "request.tokens > 1000" if self._own == "request" else 'backend.jurisdiction == "eu"'
+
+
+def request_conditions(facts: Facts) -> Conditions:
+    """Return the conditions of ``when``."""
+    return Conditions(facts, own="request", names=frozenset(REQUEST_FACTS))
+
+
+def backend_conditions(facts: Facts) -> Conditions:
+    """Return the conditions of ``require``."""
+    return Conditions(facts, own="backend", names=frozenset(BACKEND_FACTS))
+
+
+def _snippet(source: str, *, line: int, column: int, name: str) -> str:
+    """Return the line with a caret under the column (from 1), or under the name that is there."""
+    lines = source.split("\n")
+    text = lines[line - 1] if line <= len(lines) else ""
+    # Of a dotted name the engine gives the place of a dot.
+    column = 1 + max(text.rfind(name, 0, column + len(name)), 0) if name else column
+    start = max(0, column - SNIPPET_LENGTH_MAX // 2) if len(text) > SNIPPET_LENGTH_MAX else 0
+    window = text[start : start + SNIPPET_LENGTH_MAX].replace("\t", " ")
+    return f"  {window}\n  {' ' * max(0, column - 1 - start)}^"

@@ -1,0 +1,421 @@
+"""RoutingPolicy: which backends answer for which public model names, under which rules."""
+
+from typing import Annotated, ClassVar, Final, Literal
+
+from pydantic import Field
+
+from switchboard_policy.v1alpha1.common import (
+    ATOMIC,
+    NAME_PATTERN,
+    SET,
+    TEXT_PATTERN,
+    CelRule,
+    Duration,
+    Label,
+    ListType,
+    Model,
+    ObjectName,
+)
+from switchboard_policy.v1alpha1.modelbackend import TOKENS_MAX, Api
+
+#: A person can still read as many; the product bounds the cost of the rules at the API server.
+RULES_MAX: Final = 64
+TIERS_MAX: Final = 8
+BACKENDS_MAX: Final = 32
+MODELS_MAX: Final = 32
+GUARDRAILS_MAX: Final = 16
+#: Weights are compared, not summed to anything; a million gives steps of a ten-thousandth percent.
+WEIGHT_MAX: Final = 1_000_000
+PRIORITY_MAX: Final = 1_000_000
+#: More repeats only prolong an outage.
+ATTEMPTS_MAX: Final = 10
+
+#: An empty namespace is the policy's own.
+NAMESPACE_PATTERN: Final = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"
+TAG_PATTERN: Final = r"^[A-Za-z0-9][-A-Za-z0-9._:/]*$"
+#: RFC 9110: a token.
+HEADER_NAME_PATTERN: Final = r"^[-A-Za-z0-9!#$%&'*+.^_`|~]+$"
+#: Values reach the rules without the spaces around them.
+HEADER_VALUE_PATTERN: Final = r"^[!-~]([ -~]*[!-~])?$"
+
+#: What each pattern asks for, in words.
+PATTERN_WORDS: Final = {
+    NAMESPACE_PATTERN: "lower-case letters, digits and '-', or nothing for the policy's namespace",
+    TAG_PATTERN: "letters, digits and '-', '.', '_', ':', '/', with a letter or digit first",
+    HEADER_NAME_PATTERN: "the name of an HTTP header: letters, digits and '-'",
+    HEADER_VALUE_PATTERN: "printable ASCII characters, without spaces around them",
+}
+
+
+def _unique_names(what: str, place: str) -> CelRule:
+    return CelRule(
+        rule="self.all(x, self.exists_one(y, y.name == x.name))",
+        message=f'two {what}s are named "%s"',
+        values=("self.filter(x, !self.exists_one(y, y.name == x.name))[0].name",),
+        fix=f"give every {what} of {place} a name of its own",
+    )
+
+
+BY_NAME: Final = ListType("map", ("name",))
+
+Expression = Annotated[str, Field(min_length=1, max_length=1024)]
+Tag = Annotated[str, Field(pattern=TAG_PATTERN, min_length=1, max_length=63)]
+Keyword = Annotated[str, Field(pattern=TEXT_PATTERN, min_length=1, max_length=64)]
+Phrase = Annotated[str, Field(pattern=TEXT_PATTERN, min_length=1, max_length=256)]
+TokenBound = Annotated[int, Field(ge=0, le=TOKENS_MAX)]
+
+PublicModel = Annotated[
+    str,
+    Field(pattern=NAME_PATTERN, min_length=1, max_length=128),
+    CelRule(
+        rule=r"self.matches('^[^*]*\\*?$')",
+        message='the model name "%s" has a * elsewhere than at its end',
+        values=("self",),
+        fix="write the exact name, or the beginning of it and one *",
+    ),
+]
+
+HeaderName = Annotated[
+    str,
+    Field(pattern=HEADER_NAME_PATTERN, min_length=1, max_length=64),
+    CelRule(
+        rule="!self.lowerAscii().startsWith('x-switchboard-')",
+        message="the header %s is one of the router itself",
+        values=("self",),
+        fix="use another header; for x-switchboard-tags use match.tags, for -session key.session",
+        reason="FieldValueForbidden",
+    ),
+    CelRule(
+        rule="!(self.lowerAscii() in ['authorization', 'proxy-authorization', 'cookie'])",
+        message="the header %s carries a secret",
+        values=("self",),
+        fix="use another header: the policy would have to hold the secret, in clear text",
+        reason="FieldValueForbidden",
+    ),
+]
+
+
+class Guardrail(Model):
+    """A hard limit on every path: while ``when`` holds, only backends that meet ``require``."""
+
+    name: Label = Field(description="Its name in statuses, headers and metrics.")
+    when: Expression | None = Field(
+        default=None,
+        description=(
+            "A CEL condition over request.*; without it the guardrail always applies. An error "
+            "counts as true."
+        ),
+    )
+    require: Expression = Field(
+        description=(
+            "A CEL condition over backend.* that a backend must meet. An error counts as false."
+        )
+    )
+
+
+class HeaderMatch(Model):
+    """A request header that must be there, and equal ``value`` if that is given."""
+
+    name: HeaderName = Field(description="The header's name, in any case.")
+    value: (
+        Annotated[str, Field(pattern=HEADER_VALUE_PATTERN, min_length=1, max_length=256)] | None
+    ) = Field(default=None, description="The header's exact value; without it any will do.")
+
+
+class TokenRange(Model):
+    """Inclusive bounds of the estimated prompt tokens."""
+
+    cel: ClassVar = (
+        CelRule(
+            rule="has(self.min) || has(self.max)",
+            message="tokens has neither min nor max",
+            fix="set one of them, or remove tokens",
+            reason="FieldValueRequired",
+        ),
+        CelRule(
+            rule="!has(self.min) || !has(self.max) || self.min <= self.max",
+            message="min %s is larger than max %s",
+            values=("self.min", "self.max"),
+            fix="lower min or raise max",
+            field=".min",
+        ),
+    )
+
+    min: TokenBound | None = Field(default=None, description="At least as many.")
+    max: TokenBound | None = Field(default=None, description="At most as many.")
+
+
+class SystemPrompt(Model):
+    """Text that the system prompt must contain: any of ``contains``, case-insensitive."""
+
+    contains: Annotated[list[Phrase], Field(min_length=1, max_length=16), SET] = Field(
+        description="Pieces of text, one of which the system prompt must contain."
+    )
+
+
+class Match(Model):
+    """Structured conditions: all fields must hold."""
+
+    cel: ClassVar = (
+        CelRule(
+            rule=(
+                "has(self.apis) || has(self.tags) || has(self.headers) || has(self.keywords)"
+                " || has(self.tokens) || has(self.systemPrompt)"
+            ),
+            message="the match is empty",
+            fix="give it a condition; for a rule that matches everything leave match out",
+            reason="FieldValueRequired",
+        ),
+    )
+
+    apis: Annotated[list[Api], Field(min_length=1, max_length=3), SET] | None = Field(
+        default=None, description="The API that was called is one of these."
+    )
+    tags: Annotated[list[Tag], Field(min_length=1, max_length=16), SET] | None = Field(
+        default=None,
+        description="One of the request's tags (header x-switchboard-tags) is one of these.",
+    )
+    headers: (
+        Annotated[
+            list[HeaderMatch],
+            Field(min_length=1, max_length=16),
+            BY_NAME,
+            CelRule(
+                rule="self.all(x, self.exists_one(y, y.name.lowerAscii() == x.name.lowerAscii()))",
+                message="a header is matched twice: case does not matter in names",
+                fix="keep one of the two; for alternatives write a when",
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="All of these headers are there.")
+    keywords: Annotated[list[Keyword], Field(min_length=1, max_length=32), SET] | None = Field(
+        default=None,
+        description="One of these is in the user's messages, as a whole word, in any case.",
+    )
+    tokens: TokenRange | None = Field(
+        default=None, description="The prompt's estimated tokens (bytes / 4) are in this range."
+    )
+    system_prompt: SystemPrompt | None = Field(
+        default=None, description="The system prompt contains a text, in any case."
+    )
+
+
+class BackendRef(Model):
+    """A ModelBackend; an empty namespace is the policy's own."""
+
+    namespace: Annotated[str, Field(pattern=NAMESPACE_PATTERN, max_length=63)] = Field(
+        default="",
+        description=(
+            "The backend's namespace; empty for the policy's own. Another namespace's backend must "
+            "allow it (allowedNamespaces)."
+        ),
+    )
+    name: ObjectName = Field(description="The ModelBackend's name.")
+    weight: Annotated[int, Field(ge=0, le=WEIGHT_MAX)] | None = Field(
+        default=None,
+        description=(
+            "Its share of the tier's requests among those that can serve; 1 where only others have "
+            "one. Without any weight in the tier, all endpoints of the tier are one set."
+        ),
+    )
+
+
+class HashKey(Model):
+    """What a Hash balance hashes: exactly one of a header, the user, the session."""
+
+    cel: ClassVar = (
+        CelRule(
+            rule=(
+                "(has(self.header) ? 1 : 0) + (has(self.user) ? 1 : 0)"
+                " + (has(self.session) ? 1 : 0) == 1"
+            ),
+            message="the key does not name exactly one of header, user and session",
+            fix="write one of key: {header: NAME}, key: {user: true} and key: {session: true}",
+        ),
+    )
+
+    header: HeaderName | None = Field(default=None, description="The value of this header.")
+    user: Literal[True] | None = Field(
+        default=None, description="The request's user field, if true."
+    )
+    session: Literal[True] | None = Field(
+        default=None, description="The session (header x-switchboard-session), if true."
+    )
+
+
+class Balance(Model):
+    """How a tier picks among its endpoints."""
+
+    cel: ClassVar = (
+        CelRule(
+            rule="self.by != 'Hash' || has(self.key)",
+            message="by: Hash has no key",
+            fix="add a key: {session: true}, {user: true} or {header: NAME}",
+            field=".key",
+            reason="FieldValueRequired",
+        ),
+        CelRule(
+            rule="self.by == 'Hash' || !has(self.key)",
+            message="a key is read only where by is Hash, and it is %s",
+            values=("self.by",),
+            fix="remove the key, or write by: Hash",
+            field=".key",
+            reason="FieldValueForbidden",
+        ),
+    )
+
+    by: Literal["Latency", "Load", "Cost", "Locality", "Hash"] = Field(
+        default="Latency",
+        description=(
+            "Latency: the quicker of two at random. Load: the one with fewer requests in flight. "
+            "Cost: the cheapest. Locality: the nearest. Hash: always the same for the same key."
+        ),
+    )
+    key: HashKey | None = Field(default=None, description="What is hashed; with by: Hash.")
+
+
+class Tier(Model):
+    """Backends tried together; the next tier follows when this one cannot serve."""
+
+    cel: ClassVar = (
+        CelRule(
+            rule="self.backends.exists(x, !has(x.weight) || x.weight > 0)",
+            message='all weights of the tier "%s" are 0',
+            values=("self.name",),
+            fix="give one backend a positive weight, or remove the weights",
+            field=".backends",
+        ),
+    )
+
+    name: Label = Field(description="Its name in headers and metrics, unique in the route.")
+    backends: Annotated[
+        list[BackendRef],
+        Field(min_length=1, max_length=BACKENDS_MAX),
+        ListType("map", ("namespace", "name")),
+    ] = Field(description="The backends that may serve.")
+    balance: Balance = Field(
+        default=Balance(), description="How the tier picks among its endpoints."
+    )
+
+
+class Route(Model):
+    """Tiers in the order in which they are tried."""
+
+    tiers: Annotated[
+        list[Tier],
+        Field(min_length=1, max_length=TIERS_MAX),
+        ATOMIC,
+        _unique_names("tier", "a route"),
+    ] = Field(description="The tiers, in the order in which they are tried.")
+
+
+class Rule(Model):
+    """A rule: a request that meets ``match`` and ``when`` takes ``route``."""
+
+    name: Label = Field(description="Its name in headers and metrics, unique in the policy.")
+    match: Match | None = Field(
+        default=None, description="Structured conditions: all fields must hold."
+    )
+    when: Expression | None = Field(
+        default=None,
+        description=(
+            "A CEL condition over request.*, which must hold beside match. An error counts as no "
+            "match."
+        ),
+    )
+    route: Route = Field(description="Where its requests go.")
+
+
+_LAST: Final = "self[size(self) - 1]"
+_OPEN: Final = "!has(x.match) && !has(x.when)"
+
+Rules = Annotated[
+    list[Rule],
+    Field(min_length=1, max_length=RULES_MAX),
+    ATOMIC,
+    _unique_names("rule", "the policy"),
+    CelRule(
+        rule=f"size(self) == 0 || (!has({_LAST}.match) && !has({_LAST}.when))",
+        message='the last rule, "%s", has a condition, so some requests would match no rule',
+        values=(f"{_LAST}.name",),
+        fix="remove its match and when, or add a rule without them at the end",
+    ),
+    CelRule(
+        rule=f"self.filter(x, {_OPEN}).all(x, x.name == {_LAST}.name)",
+        message='the rule "%s" has no condition, so the rules after it are never reached',
+        values=(f"self.filter(x, {_OPEN})[0].name",),
+        fix="give it a match or a when, or move it to the end",
+    ),
+]
+
+
+class Resilience(Model):
+    """Attempts over all tiers, and the time until content is committed."""
+
+    attempts: Annotated[int, Field(ge=1, le=ATTEMPTS_MAX)] = Field(
+        default=3, description="Attempts over all tiers, the first included."
+    )
+    deadline: Duration = Field(
+        default="120s",
+        description="Until content is committed, over all attempts; at most 1h.",
+    )
+
+
+class RoutingPolicySpec(Model):
+    """The specification of a RoutingPolicy.
+
+    Without ``models`` and ``rules`` it is a platform guardrail, which the platform's namespace
+    alone may hold.
+    """
+
+    cel: ClassVar = (
+        CelRule(
+            rule="!has(self.rules) || has(self.models)",
+            message="the policy has rules, but no models that it answers for",
+            fix='name them, for instance models: [chat], or ["*"] for all',
+            field=".models",
+            reason="FieldValueRequired",
+        ),
+        CelRule(
+            rule="!has(self.models) || has(self.rules)",
+            message="the policy has models, but no rules that say where they go",
+            fix="add rules; one without match and when is enough",
+            field=".rules",
+            reason="FieldValueRequired",
+        ),
+        CelRule(
+            rule=(
+                "has(self.models) || has(self.rules)"
+                " || (has(self.guardrails) && size(self.guardrails) > 0)"
+            ),
+            message="the policy says nothing",
+            fix="give it models and rules, or guardrails for the platform",
+            reason="FieldValueRequired",
+        ),
+    )
+
+    models: Annotated[list[PublicModel], Field(min_length=1, max_length=MODELS_MAX), SET] | None = (
+        Field(
+            default=None,
+            description=(
+                "The public model names that it answers for: exact, or the beginning and a *."
+            ),
+        )
+    )
+    priority: Annotated[int, Field(ge=-PRIORITY_MAX, le=PRIORITY_MAX)] = Field(
+        default=0, description="Where two policies claim a model name, the higher one wins."
+    )
+    guardrails: Annotated[list[Guardrail], Field(max_length=GUARDRAILS_MAX), BY_NAME] = Field(
+        default=[], description="Hard limits on every path of the policy."
+    )
+    rules: Rules | None = Field(
+        default=None,
+        description=(
+            "The first rule that matches decides. The last, and only the last, has neither match "
+            "nor when."
+        ),
+    )
+    resilience: Resilience = Field(
+        default=Resilience(),
+        description="Attempts over all tiers, and the time until content is committed.",
+    )

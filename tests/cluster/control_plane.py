@@ -1,0 +1,339 @@
+"""A real Kubernetes API server for tests.
+
+In this order: a cluster that the person names (``SWITCHBOARD_TEST_KUBECONFIG``), the binaries in
+``KUBEBUILDER_ASSETS``, kind where Docker runs, else binaries built with Go (``cluster.build``).
+Binaries are started as etcd and kube-apiserver alone: nothing turns Services into EndpointSlices,
+collects garbage or finishes the deletion of a namespace. A test takes a namespace of its own.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from cluster import build
+from cluster.processes import LOOPBACK, ChildProcess, free_port, http_status
+
+GIVEN = "SWITCHBOARD_TEST_KUBECONFIG"
+ASSETS = "KUBEBUILDER_ASSETS"
+ADMIN = "admin"
+SERVICE_ACCOUNT = "system:serviceaccount:"
+KUBECTL_SECONDS = 60
+KIND_SECONDS = 300
+START_SECONDS = 90
+RSA_BITS = 2048
+OWNER_ONLY = 0o600
+
+JsonObject = dict[str, Any]
+
+
+class ControlPlaneUnavailable(Exception):
+    """No API server can be had on this machine; the text says why and what to do."""
+
+
+class KubectlFailed(Exception):
+    """kubectl ended with an error; the text carries the command and its standard error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the API server comes from: ``given``, ``binaries`` or ``kind``."""
+
+    kind: str
+    kubectl: Path
+    folder: Path | None = None
+    """The binaries' folder, or the given kubeconfig."""
+
+
+def choose_origin(
+    environ: Mapping[str, str] = os.environ, *, say: build.Say = build.say_on_stderr
+) -> Origin:
+    """Find a source of an API server, building one if need be (minutes, once).
+
+    Raises ControlPlaneUnavailable.
+    """
+    try:
+        if given := environ.get(GIVEN):
+            return Origin("given", _kubectl(say=say), Path(given).absolute())
+        if assets := environ.get(ASSETS):
+            folder = Path(assets).absolute()
+            if all((folder / name).exists() for name in ("etcd", "kube-apiserver")):
+                return Origin("binaries", _kubectl(folder, say=say), folder)
+            say(f"{ASSETS} is set, but {folder} has no etcd and kube-apiserver; looking elsewhere")
+        if shutil.which("kind") and _docker_runs():
+            return Origin("kind", _kubectl(say=say))
+        folder = build.build(say=say)
+    except build.BuildUnavailable as reason:
+        raise ControlPlaneUnavailable(
+            f"no Kubernetes API server: {reason}\n"
+            f"Install Go, or name a cluster ({GIVEN}) or a folder of binaries ({ASSETS})."
+        ) from reason
+    return Origin("binaries", folder / "kubectl", folder)
+
+
+@dataclass(slots=True)
+class ControlPlane:
+    """An API server that answers, until :meth:`stop`; its files and logs are in ``folder``."""
+
+    folder: Path
+    origin: Origin
+    _kubeconfigs: dict[str, Path] = field(default_factory=dict)
+    _ending: ExitStack = field(default_factory=ExitStack)
+
+    @classmethod
+    def start(cls, folder: Path, origin: Origin | None = None) -> Self:
+        """Start one in ``folder`` (made if missing), about 5 s; or join the given cluster.
+
+        Raises ControlPlaneUnavailable, and StartFailed with the tail of the log.
+        """
+        origin = origin or choose_origin()
+        folder.mkdir(parents=True, exist_ok=True)
+        plane = cls(folder, origin)
+        try:
+            if origin.kind == "given" and origin.folder:
+                plane._kubeconfigs[ADMIN] = origin.folder
+            elif origin.kind == "kind":
+                plane._start_kind()
+            elif origin.folder:
+                plane._start_binaries(origin.folder)
+        except BaseException:
+            plane.stop()
+            raise
+        return plane
+
+    def stop(self) -> None:
+        """End what :meth:`start` began; a given cluster is left as it is."""
+        self._ending.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def kubeconfig(self, user: str = ADMIN) -> Path:
+        """A kubeconfig file for ``admin`` or for ``system:serviceaccount:NAMESPACE:NAME``.
+
+        A ServiceAccount must exist; its token comes from the API server, so that RBAC treats the
+        bearer exactly as it treats a pod. Raises KubectlFailed.
+        """
+        if user not in self._kubeconfigs:
+            if not user.startswith(SERVICE_ACCOUNT):
+                raise ValueError(f"{user!r} is neither {ADMIN!r} nor {SERVICE_ACCOUNT}NS:NAME")
+            namespace, name = user.removeprefix(SERVICE_ACCOUNT).split(":")
+            token = self.kubectl("create", "token", name, "-n", namespace, "--duration=24h")
+            config = json.loads(self.kubectl("config", "view", "--raw", "--minify", "-o", "json"))
+            config["users"][0]["user"] = {"token": token.strip()}
+            path = self.folder / f"{namespace}-{name}.kubeconfig"
+            self._kubeconfigs[user] = _write_private(path, json.dumps(config))
+        return self._kubeconfigs[user]
+
+    def kubectl(self, *args: str, input: str | None = None, user: str = ADMIN) -> str:  # noqa: A002
+        """Run kubectl as ``user``; return its standard output. Raises KubectlFailed."""
+        done = self.try_kubectl(*args, input=input, user=user)
+        if done.returncode:
+            raise KubectlFailed(f"kubectl {' '.join(args)} ({user}): {done.stderr.strip()}")
+        return done.stdout
+
+    def try_kubectl(
+        self,
+        *args: str,
+        input: str | None = None,  # noqa: A002
+        user: str = ADMIN,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl as ``user``, whatever comes of it."""
+        options = [f"--kubeconfig={self.kubeconfig(user)}", f"--cache-dir={self.folder}/cache"]
+        return subprocess.run(
+            [self.origin.kubectl, *options, *args],
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            timeout=KUBECTL_SECONDS,
+            check=False,
+        )
+
+    def apply(self, *manifests: str | JsonObject, user: str = ADMIN) -> None:
+        """Server-side apply of YAML texts or objects. Raises KubectlFailed."""
+        texts = [item if isinstance(item, str) else json.dumps(item) for item in manifests]
+        self.kubectl("apply", "--server-side", "-f", "-", input="\n---\n".join(texts), user=user)
+
+    def get(self, kind: str, name: str, *, namespace: str = "default") -> JsonObject:
+        """One object, as JSON. Raises KubectlFailed."""
+        text = self.kubectl("get", kind, name, "-n", namespace, "-o", "json")
+        found: JsonObject = json.loads(text)
+        return found
+
+    def create_namespace(
+        self, prefix: str = "test", labels: Mapping[str, str] | None = None
+    ) -> str:
+        """A namespace that nothing else uses, gone after :meth:`stop`."""
+        name = f"{prefix}-{secrets.token_hex(4)}"
+        metadata = {"name": name, "labels": dict(labels or {})}
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        if self.origin.kind == "given":
+            self._ending.callback(self.kubectl, "delete", "namespace", name, "--wait=false")
+        return name
+
+    def _start_kind(self) -> None:
+        name = f"switchboard-test-{secrets.token_hex(4)}"
+        path = self.folder / "admin.kubeconfig"
+        self._ending.callback(_run, "kind", "delete", "cluster", "--name", name)
+        _run("kind", "create", "cluster", "--name", name, "--kubeconfig", str(path))
+        self._kubeconfigs[ADMIN] = path
+
+    def _start_binaries(self, binaries: Path) -> None:
+        etcd_port, peer_port, port = free_port(), free_port(), free_port()
+        etcd = ChildProcess(
+            _etcd_command(binaries, self.folder, port=etcd_port, peer_port=peer_port),
+            log=self.folder / "etcd.log",
+        )
+        self._ending.callback(etcd.stop)
+        etcd.wait_for_http(f"http://{LOOPBACK}:{etcd_port}/health", timeout_s=START_SECONDS)
+        token = secrets.token_hex(16)
+        server = ChildProcess(
+            _api_server_command(
+                binaries, self.folder, port=port, etcd_port=etcd_port, admin_token=token
+            ),
+            log=self.folder / "kube-apiserver.log",
+        )
+        self._ending.callback(server.stop)
+        url, authority = f"https://{LOOPBACK}:{port}", self.folder / "certs" / "apiserver.crt"
+        server.wait_until(
+            lambda: _is_ready(url, authority=authority, token=token),
+            what=f"ok from {url}/readyz",
+            timeout_s=START_SECONDS,
+        )
+        config = _kubeconfig(url, authority=authority, token=token)
+        self._kubeconfigs[ADMIN] = _write_private(
+            self.folder / "admin.kubeconfig", json.dumps(config)
+        )
+
+
+def _kubectl(folder: Path | None = None, *, say: build.Say) -> Path:
+    """The kubectl of ``folder``, else the one on PATH, else one built with Go."""
+    if folder and (folder / "kubectl").exists():
+        return folder / "kubectl"
+    found = shutil.which("kubectl")
+    return Path(found) if found else build.build(["kubectl"], say=say) / "kubectl"
+
+
+def _docker_runs() -> bool:
+    docker = shutil.which("docker")
+    if not docker:
+        return False
+    return subprocess.run([docker, "info"], capture_output=True, check=False).returncode == 0
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=KIND_SECONDS, check=False
+    )
+    if done.returncode:
+        raise ControlPlaneUnavailable(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def _etcd_command(binaries: Path, folder: Path, *, port: int, peer_port: int) -> list[str | Path]:
+    url, peer_url = f"http://{LOOPBACK}:{port}", f"http://{LOOPBACK}:{peer_port}"
+    return [
+        binaries / "etcd",
+        f"--data-dir={folder}/etcd",
+        f"--listen-client-urls={url}",
+        f"--advertise-client-urls={url}",
+        f"--listen-peer-urls={peer_url}",
+        f"--initial-advertise-peer-urls={peer_url}",
+        f"--initial-cluster=default={peer_url}",
+        "--unsafe-no-fsync",
+    ]
+
+
+def _api_server_command(
+    binaries: Path, folder: Path, *, port: int, etcd_port: int, admin_token: str
+) -> list[str | Path]:
+    tokens = _write_private(
+        folder / "tokens.csv", f'{admin_token},{ADMIN},{ADMIN},"system:masters"\n'
+    )
+    key = _write_private(folder / "service-accounts.key", _new_rsa_key())
+    return [
+        binaries / "kube-apiserver",
+        f"--etcd-servers=http://{LOOPBACK}:{etcd_port}",
+        f"--secure-port={port}",
+        f"--bind-address={LOOPBACK}",
+        f"--advertise-address={LOOPBACK}",
+        f"--cert-dir={folder}/certs",
+        f"--token-auth-file={tokens}",
+        f"--service-account-key-file={key}",
+        f"--service-account-signing-key-file={key}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        "--service-cluster-ip-range=10.96.0.0/16",
+        "--authorization-mode=RBAC",
+        # Its plugin waits for a controller to make the default ServiceAccount of a namespace.
+        "--disable-admission-plugins=ServiceAccount",
+        "--allow-privileged=true",
+        "--endpoint-reconciler-type=none",
+    ]
+
+
+def _new_rsa_key() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    ).decode()
+
+
+def _is_ready(url: str, *, authority: Path, token: str) -> bool:
+    if not authority.exists():
+        return False
+    trust = ssl.create_default_context(cafile=str(authority))
+    bearer = {"Authorization": f"Bearer {token}"}
+    return http_status(f"{url}/readyz", headers=bearer, trust=trust) == HTTPStatus.OK
+
+
+def _kubeconfig(url: str, *, authority: Path, token: str) -> JsonObject:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {"name": "test", "cluster": {"server": url, "certificate-authority": str(authority)}}
+        ],
+        "users": [{"name": "test", "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "current-context": "test",
+    }
+
+
+def _write_private(path: Path, text: str) -> Path:
+    path.touch(mode=OWNER_ONLY)
+    path.write_text(text)
+    return path
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    try:
+        chosen = choose_origin()
+    except ControlPlaneUnavailable as reason:
+        sys.exit(str(reason))
+    place = chosen.folder or chosen.kind
+    print(f"API server for tests: {place} ({time.monotonic() - began:.1f} s)")

@@ -1,0 +1,89 @@
+"""What every kind of test may ask for: golden files, an API server, a Redis."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from cluster.control_plane import ControlPlane, ControlPlaneUnavailable, Origin, choose_origin
+from cluster.redis_server import RedisServer, RedisUnavailable, redis_binary
+
+Golden = Callable[[Path, str], None]
+
+ORIGIN = pytest.StashKey[Origin | ControlPlaneUnavailable]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="rewrite golden files instead of comparing"
+    )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Find or build the API server here: a first build outlasts the time limit of any test."""
+    if session.config.option.collectonly:
+        return
+    if any("control_plane" in getattr(item, "fixturenames", ()) for item in session.items):
+        try:
+            session.config.stash[ORIGIN] = choose_origin()
+        except ControlPlaneUnavailable as reason:
+            session.config.stash[ORIGIN] = reason
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """``golden(path, text)`` compares with a checked-in file, which ``make golden`` rewrites."""
+    update = request.config.getoption("--update-golden")
+
+    def compare(path: Path, text: str) -> None:
+        if update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        expected = path.read_text() if path.exists() else ""
+        assert text == expected, f"{path.name} differs; read the diff, then `make golden`"
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def control_plane(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ControlPlane]:
+    """One API server for the session; a test takes a namespace of its own."""
+    origin = request.config.stash[ORIGIN]
+    if isinstance(origin, ControlPlaneUnavailable):
+        unavailable(origin)
+    with ControlPlane.start(tmp_path_factory.mktemp("control-plane"), origin) as plane:
+        yield plane
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """An empty Redis that forgets everything when it is restarted."""
+    require_redis()
+    with RedisServer(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def durable_redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """An empty Redis that keeps what it acknowledged over a crash."""
+    require_redis()
+    with RedisServer(tmp_path / "durable-redis", appendonly=True) as server:
+        yield server
+
+
+def require_redis() -> None:
+    try:
+        redis_binary()
+    except RedisUnavailable as reason:
+        unavailable(reason)
+
+
+def unavailable(reason: Exception) -> NoReturn:
+    """A server that tests need is missing: an error in CI, a skip that is reported elsewhere."""
+    if os.environ.get("CI"):
+        pytest.fail(str(reason), pytrace=False)
+    pytest.skip(str(reason))

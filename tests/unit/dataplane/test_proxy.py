@@ -1,0 +1,237 @@
+"""The hot path without sockets: a caller and an upstream that are plain objects."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+import orjson
+import pytest
+
+from fakes.policies import backend, policy, rule, snapshot, tier
+from switchboard_dataplane.decision.running import Endpoint, Snapshot
+from switchboard_dataplane.errors import UpstreamReset
+from switchboard_dataplane.proxy import Proxy
+from switchboard_dataplane.signals.endpoints import SignalTable
+from switchboard_dataplane.telemetry.outcome import Outcome
+from switchboard_dataplane.upstream.transport import UpstreamResponse
+from switchboard_dataplane.wire.answers import Answer
+from switchboard_policy.ir import Api
+
+CHAT = orjson.dumps({"model": "chat", "messages": [{"role": "user", "content": "hi"}]})
+STREAM = CHAT[:-1] + b',"stream":true}'
+USAGE = b'{"usage":{"prompt_tokens":3,"completion_tokens":4}}'
+
+
+@dataclass
+class PlainCaller:
+    """A caller that keeps what it is told; ``leaves_at`` is the write at which it is gone."""
+
+    body: bytes = CHAT
+    api: Api = "chat"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    leaves_at: int = 0
+    answer: Answer | None = None
+    status: int = 0
+    written: list[bytes] = field(default_factory=list)
+    ended: bool = False
+
+    async def read_body(self) -> bytes:
+        return self.body
+
+    async def send(self, answer: Answer) -> None:
+        self.answer = answer
+
+    async def begin(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        self.status = status
+
+    async def write(self, data: bytes) -> None:
+        self.written.append(data)
+        if len(self.written) == self.leaves_at:
+            raise ConnectionResetError("the caller is gone")
+
+    async def end(self) -> None:
+        self.ended = True
+
+    @property
+    def code(self) -> str:
+        assert self.answer is not None
+        code: str = orjson.loads(self.answer.body)["error"]["code"]
+        return code
+
+
+@dataclass
+class PlainResponse:
+    pieces: list[bytes]
+    media_type: str = "application/json"
+    status: int = 200
+    headers: Sequence[tuple[str, str]] = ()
+    closed: bool = False
+
+    async def read(self) -> bytes:
+        return self.pieces.pop(0) if self.pieces else b""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class PlainUpstream:
+    """Answers with what it is given, in order; an exception is raised."""
+
+    answers: list[PlainResponse | Exception]
+    sent: list[tuple[Endpoint, str, Sequence[tuple[str, str]], bytes]] = field(default_factory=list)
+
+    async def send(
+        self, endpoint: Endpoint, path: str, *, headers: Sequence[tuple[str, str]], body: bytes
+    ) -> UpstreamResponse:
+        self.sent.append((endpoint, path, headers, body))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def close(self) -> None:
+        return
+
+
+def running(**fields: Any) -> Snapshot:
+    return snapshot(
+        policy("chat", rule("default", tier("first", "one"), tier("second", "two"))),
+        backend("one", **fields),
+        backend("two", **fields),
+    )
+
+
+@dataclass
+class Stage:
+    """A proxy with its surroundings."""
+
+    upstream: PlainUpstream
+    snapshot: Snapshot | None = field(default_factory=running)
+    signals: SignalTable = field(default_factory=SignalTable)
+    outcomes: list[Outcome] = field(default_factory=list)
+    expired: bool = False
+
+    @classmethod
+    def answering(cls, *answers: PlainResponse | Exception) -> "Stage":
+        return cls(PlainUpstream(list(answers)))
+
+    async def serve(self, caller: PlainCaller) -> Outcome:
+        proxy = Proxy(
+            snapshot=lambda: self.snapshot,
+            signals=self.signals,
+            upstream=self.upstream,
+            observe=self.outcomes.append,
+            shutting_down=lambda: self.expired,
+            clock=asyncio.get_running_loop().time,
+            today=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+            rng=Random(7),
+        )
+        try:
+            await proxy.serve(caller)
+        finally:
+            assert sum(signal.in_flight for signal in self.signals.values()) == 0
+            assert len(self.outcomes) == 1
+        return self.outcomes[0]
+
+
+async def test_an_answer_goes_back_with_its_usage_counted() -> None:
+    stage, caller = Stage.answering(PlainResponse([USAGE])), PlainCaller()
+    outcome = await stage.serve(caller)
+    assert caller.answer is not None
+    assert (caller.answer.status, caller.answer.body) == (200, USAGE)
+    assert (outcome.input_tokens, outcome.output_tokens, outcome.estimated) == (3, 4, False)
+    endpoint, path, _, body = stage.upstream.sent[0]
+    assert (endpoint.backend.name, path) == ("ai/one", "/chat/completions")
+    assert orjson.loads(body)["model"] == "upstream-one"
+
+
+async def test_a_reset_is_tried_once_more_at_the_same_endpoint_then_elsewhere() -> None:
+    resets = [UpstreamReset("gone"), UpstreamReset("gone")]
+    stage = Stage.answering(*resets, PlainResponse([b"{}"]))
+    outcome = await stage.serve(PlainCaller())
+    assert [one.backend for one in outcome.attempts] == ["ai/one", "ai/one", "ai/two"]
+    assert [one.failure for one in outcome.attempts] == ["reset", "reset", ""]
+
+
+async def test_a_failed_endpoint_costs_more_than_one_that_answered() -> None:
+    stage = Stage.answering(UpstreamReset("gone"), UpstreamReset("gone"), PlainResponse([b"{}"]))
+    await stage.serve(PlainCaller())
+    latency = {name.partition("@")[0]: one.latency_s for name, one in stage.signals.items()}
+    assert latency["ai/one"] > 1 > latency["ai/two"]
+
+
+async def test_a_request_keeps_its_snapshot_to_its_end() -> None:
+    stage, caller = Stage.answering(UpstreamReset("gone"), PlainResponse([b"{}"])), PlainCaller()
+    first = stage.snapshot
+
+    async def send_and_swap(
+        endpoint: Endpoint, path: str, *, headers: Sequence[tuple[str, str]], body: bytes
+    ) -> UpstreamResponse:
+        stage.snapshot = snapshot()
+        return await PlainUpstream.send(stage.upstream, endpoint, path, headers=headers, body=body)
+
+    stage.upstream.send = send_and_swap  # type: ignore[method-assign]
+    outcome = await stage.serve(caller)
+    assert first is not None
+    assert (outcome.status, outcome.revision) == (200, first.revision)
+
+
+async def test_a_defect_is_an_error_of_ours_and_not_the_end_of_the_connection() -> None:
+    caller = PlainCaller()
+    outcome = await Stage.answering(ZeroDivisionError("a defect")).serve(caller)
+    assert caller.code == outcome.error == "internal_error"
+    assert outcome.status == 500
+
+
+async def test_without_a_policy_nothing_is_served() -> None:
+    stage, caller = Stage.answering(), PlainCaller()
+    stage.snapshot = None
+    assert (await stage.serve(caller)).error == caller.code == "not_ready"
+
+
+async def test_a_caller_that_is_gone_between_two_writes_ends_the_upstream() -> None:
+    first = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
+    response = PlainResponse([first] * 5, media_type="text/event-stream")
+    stage, caller = Stage.answering(response), PlainCaller(STREAM, leaves_at=2)
+    with pytest.raises(ConnectionResetError):
+        await stage.serve(caller)
+    outcome = stage.outcomes[0]
+    assert response.closed
+    assert (outcome.caller_left, outcome.estimated, outcome.output_tokens) == (True, True, 2)
+    assert not caller.ended
+
+
+async def test_what_goes_wrong_after_the_first_content_is_never_tried_again() -> None:
+    first = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
+    response = PlainResponse([first], media_type="text/event-stream")
+    stage, caller = Stage.answering(response, PlainResponse([USAGE])), PlainCaller(STREAM)
+    outcome = await stage.serve(caller)
+    assert len(stage.upstream.sent) == 1
+    assert (caller.status, outcome.error, caller.ended) == (200, "upstream_reset", True)
+    assert caller.written[0] == first
+    assert caller.written[-1].startswith(b'data: {"error":')
+
+
+async def test_a_cancelled_request_raises_and_is_accounted_for() -> None:
+    stage = Stage.answering()
+
+    async def never(
+        endpoint: Endpoint, path: str, *, headers: Sequence[tuple[str, str]], body: bytes
+    ) -> UpstreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    stage.upstream.send = never  # type: ignore[method-assign]
+    task = asyncio.create_task(stage.serve(PlainCaller()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    outcome = stage.outcomes[0]
+    assert (outcome.caller_left, outcome.status) == (True, 0)
+    assert [one.failure for one in outcome.attempts] == ["cancelled"]

@@ -1,0 +1,147 @@
+"""Entries to the running snapshot: what changed is rebuilt, what cannot run is refused."""
+
+from fakes.policies import (
+    SCOPE,
+    backend,
+    endpoints,
+    keyed,
+    keyring,
+    policy,
+    rule,
+    service,
+    tier,
+    view,
+)
+from switchboard_dataplane.decision.eligible import abilities_of
+from switchboard_dataplane.decision.match import find_policy
+from switchboard_dataplane.snapshot import SnapshotBuilder
+from switchboard_policy import ir
+from switchboard_policy.names import origin
+from switchboard_policy.seal import read_keyring, write_key_file
+
+POLICY = policy("chat", rule("default", tier("t", "a")))
+
+
+def builder(*entries: ir.Entry) -> SnapshotBuilder:
+    built = SnapshotBuilder(keyring())
+    built.apply(keyed(entries), (), revision="1-1")
+    return built
+
+
+def sealed(spec: ir.Backend, key: str = "sk-1") -> ir.Credential:
+    ring = keyring()
+    raw = ring.seal(key.encode(), spec.uid, origin(spec.url))
+    return ir.Credential(backend=spec.name, key_id=ring.current, sealed=raw)
+
+
+def test_a_change_of_endpoints_rebuilds_no_policy() -> None:
+    running = builder(POLICY, service("a"), endpoints("a", "10.0.0.1:1"), service("b"))
+    before = running.snapshot
+    chat = before.policies["ai/chat"]
+    abilities = abilities_of(before, chat)
+    after, _ = running.apply(keyed([endpoints("a", "10.0.0.2:1")]), (), revision="1-2", live_pods=3)
+    assert after.policies["ai/chat"] is chat
+    assert after.backends["ai/b"] is before.backends["ai/b"]
+    assert abilities_of(after, chat) is abilities
+    assert [one.url for one in after.backends["ai/a"].endpoints] == ["http://10.0.0.2:1/v1"]
+    assert (after.revision, after.live_pods) == ("1-2", 3)
+
+
+def test_the_snapshot_before_is_left_as_it_was() -> None:
+    running = builder(POLICY, service("a"), endpoints("a", "10.0.0.1:1"))
+    before = running.snapshot
+    running.apply({}, ["policy/ai/chat", "endpoints/ai/a"], revision="1-2")
+    assert find_policy(before, "chat") is not None
+    assert len(before.backends["ai/a"].endpoints) == 1
+    assert find_policy(running.snapshot, "chat") is None
+
+
+def test_a_policy_whose_expression_does_not_compile_keeps_its_last_good_form() -> None:
+    running = builder(POLICY, backend("a"))
+    bad = policy("chat", rule("new", tier("t", "a"), when="request.future > 1"))
+    after, refused = running.apply(keyed([bad]), (), revision="1-2")
+    assert after.policies["ai/chat"].rules[0].name == "default"
+    assert "request.future" in refused["policy/ai/chat"]
+    _, refused = running.apply(keyed([POLICY]), (), revision="1-3")
+    assert not refused
+
+
+def test_a_credential_opens_for_its_backend_and_follows_its_rotation() -> None:
+    spec = backend("a", credential="credential/ai/a")
+    running = builder(POLICY, spec, sealed(spec))
+    assert running.snapshot.backends["ai/a"].api_key == "sk-1"
+    running.apply(keyed([sealed(spec, "sk-2")]), (), revision="1-2")
+    assert running.snapshot.backends["ai/a"].api_key == "sk-2"
+    assert "sk-2" not in repr(running.snapshot.backends["ai/a"])
+
+
+def test_without_its_credential_a_backend_may_not_serve() -> None:
+    spec = backend("a", credential="credential/ai/a")
+    running = builder(POLICY, spec, sealed(spec))
+    after, refused = running.apply({}, ["credential/ai/a"], revision="1-2")
+    assert after.backends["ai/a"].unusable == "its credential is not there"
+    assert not refused
+
+
+def test_a_credential_of_another_origin_is_refused_and_never_sent() -> None:
+    spec = backend("a", credential="credential/ai/a")
+    moved = backend("a", credential="credential/ai/a", url="http://evil.example/v1")
+    running = builder(POLICY, spec, sealed(spec))
+    after, refused = running.apply(keyed([moved]), (), revision="1-2")
+    assert after.backends["ai/a"].api_key == ""
+    assert after.backends["ai/a"].unusable == "its credential does not open"
+    assert "credential/ai/a" in refused
+
+
+def test_a_service_that_comes_back_has_no_endpoint_of_its_past() -> None:
+    running = builder(POLICY, service("b"), endpoints("b", "10.0.0.1:1"))
+    running.apply({}, ["backend/ai/b", "endpoints/ai/b"], revision="1-2")
+    after, _ = running.apply(keyed([service("b")]), (), revision="1-3")
+    assert after.backends["ai/b"].endpoints == ()
+
+
+def test_other_keys_open_credentials_from_the_next_snapshot_on() -> None:
+    spec = backend("a", credential="credential/ai/a")
+    stranger = read_keyring(SCOPE, write_key_file("k2", {"k2": b"x" * 32}))
+    running = SnapshotBuilder(stranger)
+    entries = keyed([POLICY, spec, sealed(spec)])
+    before, refused = running.apply(entries, (), revision="1-1")
+    assert before.backends["ai/a"].unusable
+    assert "credential/ai/a" in refused
+    running.rekey(keyring())
+    after, refused = running.apply({}, (), revision="1-1")
+    assert after.backends["ai/a"].api_key == "sk-1"
+    assert not refused
+
+
+def test_a_backend_that_gains_an_ability_serves_at_once() -> None:
+    running = builder(POLICY, backend("a", capabilities=ir.Capabilities(tools=False)))
+    chat = running.snapshot.policies["ai/chat"]
+    assert abilities_of(running.snapshot, chat).tools == 0
+    after, _ = running.apply(keyed([backend("a")]), (), revision="1-2")
+    assert abilities_of(after, chat).tools == 1
+
+
+def test_an_external_url_without_a_port_has_the_scheme_s() -> None:
+    running = builder(POLICY, backend("a", url="https://api.example/v1/"))
+    (one,) = running.snapshot.backends["ai/a"].endpoints
+    assert (one.address, one.url) == ("api.example:443", "https://api.example/v1")
+
+
+def test_texts_are_read_on_demand_from_every_shape_of_content() -> None:
+    seen = view(
+        payload={
+            "messages": [
+                {"role": "developer", "content": "Be brief."},
+                {"role": "user", "content": [{"type": "text", "text": "A"}, {"type": "image_url"}]},
+                {"role": "assistant", "content": "B"},
+                {"role": "user", "content": "C"},
+                "no message",
+            ]
+        }
+    )
+    assert seen.system == "Be brief."
+    assert seen.prompt == "A\nC"
+    assert seen.prompt_lower == "a\nc"
+    assert view(payload={"prompt": ["x", "y"]}).prompt == "x\ny"
+    assert view(payload={"input": "z"}).prompt == "z"

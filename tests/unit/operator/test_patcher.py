@@ -1,0 +1,209 @@
+"""Status patches: the latest edit first, at a bounded rate, and never twice the same."""
+
+import asyncio
+
+from fakes.manifests import policy
+from fakes.virtual_time import eventually
+from fakes.worlds import parser
+from switchboard_operator.inventory import Inventory
+from switchboard_operator.kube import ApiRefused, Conflict, decode_data
+from switchboard_operator.patcher import (
+    CATCH_UP_PER_S,
+    CATCH_UP_S,
+    COUNTS_EVERY_S,
+    STEADY_PER_S,
+    Patcher,
+)
+from switchboard_operator.resources import Kind, ObjectKey
+from switchboard_operator.status import Status, Verdict
+from switchboard_policy.compiler.world import Name
+from unit.operator.bench import in_virtual_time, loop_clock
+from unit.operator.kube_fakes import Cluster
+
+
+def key(name: str) -> ObjectKey:
+    return ObjectKey(Kind.POLICY, Name("ai", name))
+
+
+def status(message: str = "fine", *, pods: str = "") -> Status:
+    verdict = Verdict("Programmed", holds=True, reason="Pending", message=message)
+    return Status(generation=1, verdicts=(verdict,), pods=pods)
+
+
+class Patching:
+    """A patcher that runs on some policies."""
+
+    def __init__(self, *names: str, leads: bool = True) -> None:
+        self.cluster = Cluster()
+        self.inventory = Inventory(parser(), decode_secret=decode_data)
+        for name in names:
+            self.cluster.put(Kind.POLICY, policy(name, "a"))
+        self.cluster.fill(self.inventory)
+        self.leads = leads
+        self.outcomes: list[str] = []
+        self.patcher = Patcher(
+            self.cluster,
+            self.inventory,
+            clock=loop_clock(),
+            leads=lambda: self.leads,
+            done=self.outcomes.append,
+            changed=lambda: self.outcomes.append("changed"),
+        )
+        self.task = asyncio.create_task(self.patcher.run())
+
+    @property
+    def patched(self) -> list[str]:
+        return [each.name.name for each, _ in self.cluster.patches]
+
+    async def idle(self) -> None:
+        await eventually(lambda: self.patcher.waiting == 0, within_s=300)
+        await asyncio.sleep(0)
+
+
+def test_the_same_status_is_not_written_twice() -> None:
+    async def scenario() -> None:
+        bench = Patching("chat")
+        for _ in range(3):
+            await bench.patcher.want(key("chat"), status())
+            await bench.idle()
+        assert bench.patched == ["chat"]
+        await bench.patcher.want(key("chat"), status("other"))
+        await bench.idle()
+        assert bench.patched == ["chat", "chat"]
+
+    in_virtual_time(scenario)
+
+
+def test_what_the_object_carries_is_not_written_after_a_restart() -> None:
+    async def scenario() -> None:
+        bench = Patching("chat")
+        await bench.patcher.want(key("chat"), status())
+        await bench.idle()
+        bench.patcher.restart(1)
+        await bench.patcher.want(key("chat"), status())
+        await bench.idle()
+        assert bench.patched == ["chat"]
+
+    in_virtual_time(scenario)
+
+
+def test_patches_are_bounded_and_the_latest_goes_first() -> None:
+    async def scenario() -> None:
+        names = [f"p{number:03}" for number in range(200)]
+        bench = Patching(*names)
+        began = asyncio.get_running_loop().time()
+        for name in names:
+            await bench.patcher.want(key(name), status())
+        await asyncio.sleep(1)
+        assert len(bench.patched) <= STEADY_PER_S + 10
+        await bench.patcher.want(key("p000"), status("edited just now"))
+        here = len(bench.patched)
+        await asyncio.sleep(0.2)
+        assert "p000" in bench.patched[here : here + 10]
+        await bench.idle()
+        passed_s = asyncio.get_running_loop().time() - began
+        assert 200 / STEADY_PER_S - 0.5 <= passed_s <= 200 / STEADY_PER_S + 1
+        assert sorted(bench.patched) == names
+
+    in_virtual_time(scenario)
+
+
+def test_the_first_pass_is_faster_for_a_while() -> None:
+    async def scenario() -> None:
+        names = [f"p{number}" for number in range(400)]
+        bench = Patching(*names)
+        loop = asyncio.get_running_loop()
+        bench.patcher.restart(len(names))
+        began = loop.time()
+        for name in names:
+            await bench.patcher.want(key(name), status())
+        await bench.idle()
+        assert loop.time() - began <= len(names) / CATCH_UP_PER_S + 0.5
+        bench.patcher.restart(len(names))
+        await asyncio.sleep(CATCH_UP_S)
+        began = loop.time()
+        for name in names[:100]:
+            await bench.patcher.want(key(name), status("again"))
+        await bench.idle()
+        assert loop.time() - began >= 100 / STEADY_PER_S - 0.5
+
+    in_virtual_time(scenario)
+
+
+def test_counts_are_written_every_ten_seconds_at_most() -> None:
+    async def scenario() -> None:
+        bench = Patching("chat")
+        for number in range(50):
+            await bench.patcher.want(key("chat"), status(pods=f"{number}/50"))
+            await asyncio.sleep(1)
+            await bench.patcher.release_later()
+        assert len(bench.patched) <= 50 / COUNTS_EVERY_S + 1
+        assert len(bench.patched) >= 4
+
+    in_virtual_time(scenario)
+
+
+def test_an_object_that_is_gone_or_another_by_now_is_left_alone() -> None:
+    async def scenario() -> None:
+        bench = Patching("gone", "recreated")
+        bench.cluster.delete(Kind.POLICY, Name("ai", "gone"))
+        bench.cluster.put(Kind.POLICY, policy("recreated", "a"), uid="another")
+        for name in ("gone", "recreated"):
+            await bench.patcher.want(key(name), status())
+        await bench.idle()
+        assert bench.outcomes == ["gone", "gone"]
+        assert bench.patched == []
+
+    in_virtual_time(scenario)
+
+
+def test_a_status_that_the_server_refuses_is_not_sent_again_and_again() -> None:
+    async def scenario() -> None:
+        bench = Patching("chat", "other")
+        bench.cluster.trouble = ApiRefused(422, "too long")
+        await bench.patcher.want(key("chat"), status())
+        await bench.idle()
+        await bench.patcher.want(key("chat"), status())
+        await bench.idle()
+        assert bench.outcomes == ["failed"]
+        bench.cluster.trouble = None
+        await bench.patcher.want(key("chat"), status("shorter"))
+        await bench.idle()
+        assert bench.patched == ["chat"]
+
+    in_virtual_time(scenario)
+
+
+def test_a_conflict_is_no_failure() -> None:
+    async def scenario() -> None:
+        bench = Patching("chat")
+        bench.cluster.trouble = Conflict(409, "uid")
+        await bench.patcher.want(key("chat"), status())
+        await bench.idle()
+        assert bench.outcomes == ["gone"]
+
+    in_virtual_time(scenario)
+
+
+def test_a_replica_that_lost_the_lead_writes_nothing() -> None:
+    async def scenario() -> None:
+        bench = Patching("chat", leads=False)
+        await bench.patcher.want(key("chat"), status())
+        await bench.idle()
+        assert bench.patched == []
+
+    in_virtual_time(scenario)
+
+
+def test_an_edit_that_only_the_answer_to_a_patch_shows_is_taken_up() -> None:
+    async def scenario() -> None:
+        bench = Patching("chat")
+        bench.cluster.put(Kind.POLICY, policy("chat", "b"))
+        await bench.patcher.want(key("chat"), status())
+        await bench.idle()
+        assert bench.outcomes == ["written", "changed"]
+        found = bench.inventory.get(key("chat"))
+        assert found is not None
+        assert found.generation == 2
+
+    in_virtual_time(scenario)

@@ -1,0 +1,109 @@
+"""Settings come from flags, environment and file, and a wrong one says what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from switchboard_operator.settings import Settings, SettingsInvalid, read_settings
+
+FLAGS = ["--namespace", "system"]
+
+
+def write(folder: Path, text: str) -> list[str]:
+    path = folder / "operator.yaml"
+    path.write_text(text)
+    return [*FLAGS, "--config", str(path)]
+
+
+def test_the_defaults_are_one_gateway_for_all_namespaces() -> None:
+    settings = read_settings(FLAGS, {})
+    (gateway,) = settings.worlds_gateways()
+    assert (gateway.name, gateway.namespace, gateway.admit) == ("default", "system", "All")
+    assert settings.watch_namespaces == []
+    assert settings.admin_port == 9090
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path: Path) -> None:
+    flags = write(tmp_path, "redis: {url: redis://file}\nlease: {name: file}\nlogLevel: error\n")
+    environ = {"SWITCHBOARD_REDIS_URL": "redis://environment", "SWITCHBOARD_LEASE_NAME": "env"}
+    settings = read_settings([*flags, "--redis-url", "redis://flag"], environ)
+    assert settings.redis.url == "redis://flag"
+    assert settings.lease.name == "env"
+    assert settings.log_level == "error"
+
+
+def test_every_flag_is_an_environment_variable() -> None:
+    environ = {
+        "SWITCHBOARD_NAMESPACE": "system",
+        "SWITCHBOARD_WATCH_NAMESPACES": "ai,ml",
+        "SWITCHBOARD_ADMIN_PORT": "9999",
+        "SWITCHBOARD_POD_NAME": "pod-1",
+    }
+    settings = read_settings([], environ)
+    assert settings.watch_namespaces == ["ai", "ml"]
+    assert settings.admin_port == 9999
+    assert settings.pod_name == "pod-1"
+
+
+def test_the_file_says_what_an_administrator_decides(tmp_path: Path) -> None:
+    text = """
+gateways:
+- name: eu
+  namespace: routers
+  admit: Selector
+  selector: {zone: eu}
+  order: [platform, ai]
+  platformNamespace: platform
+- name: all
+"""
+    eu, everyone = read_settings(write(tmp_path, text), {}).worlds_gateways()
+    assert (eu.namespace, eu.admit, dict(eu.selector)) == ("routers", "Selector", {"zone": "eu"})
+    assert (eu.order, eu.platform_namespace) == (("platform", "ai"), "platform")
+    assert (everyone.namespace, everyone.admit) == ("system", "All")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("gatewayz: []", "gatewayz: there is no such setting; correct its name or remove it"),
+        ("gateways: []", "gateways is []: List should have at least 1 item"),
+        ("gateways: [{name: Big}]", "gateways.0.name is 'Big': String should match"),
+        ("gateways: [{admit: Some}]", "gateways.0.admit is 'Some': Input should be 'Same'"),
+        ("gateways: [{admit: Selector}]", "admit is Selector and selector has 0 labels: give"),
+        ("gateways: [{selector: {a: b}}]", "admit is All and selector has 1 labels: give"),
+        ("gateways: [{name: a}, {name: a}]", "gateways a appear twice: give each its own name"),
+        ("adminPort: 70000", "adminPort is 70000: Input should be less than or equal to 65535"),
+        ("redis: redis://here", "redis is 'redis://here': Input should be a valid dictionary"),
+        ("- a list", "the file must be a map"),
+        ("a: [", "--config"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value_and_the_fix(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    with pytest.raises(SettingsInvalid) as raised:
+        read_settings(write(tmp_path, text), {})
+    assert told in str(raised.value)
+
+
+def test_a_missing_namespace_says_how_to_set_it() -> None:
+    with pytest.raises(SettingsInvalid, match="namespace: is not set; set it in the file or"):
+        read_settings([], {})
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(SettingsInvalid, match="--config /nowhere"):
+        read_settings([*FLAGS, "--config", "/nowhere"], {})
+
+
+def test_the_password_in_a_redis_url_is_never_shown() -> None:
+    flags = [*FLAGS, "--redis-url", "redis://:secret@host"]
+    assert "secret" not in repr(read_settings(flags, {}))
+    with pytest.raises(SettingsInvalid, match=r"redis.url: a store's URL starts with") as raised:
+        read_settings([*FLAGS, "--redis-url", "http://:secret@host"], {})
+    assert "secret" not in str(raised.value)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings(namespace="a").namespace = "b"
