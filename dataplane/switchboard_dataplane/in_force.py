@@ -1,5 +1,6 @@
 """What is in force: the snapshot, swapped by one assignment, and what has to follow the world."""
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,9 @@ class InForce:
         )
         if self.revision > ZERO:
             self.snapshot = snapshot
+        if update.full:
+            # What was read as a whole stays: without it in view, a collection takes no time.
+            gc.freeze()
         # Not all refusals that stand, but those of this update: the rest has been told before.
         return {key: refused[key] for key in update.changed.keys() & refused.keys()}
 

@@ -54,6 +54,9 @@ class SnapshotBuilder:
         self._policies: dict[str, Policy] = {}
         self._backends: dict[str, Backend] = {}
         self._refused: dict[str, str] = {}
+        self._exact: Mapping[str, Exact] = {}
+        self._wildcards: tuple[Wildcard, ...] = ()
+        self._claims_moved = False
         self._snapshot = self._assemble("0-0", live_pods=1)
 
     @property
@@ -99,7 +102,7 @@ class SnapshotBuilder:
             kind, _, name = key.partition("/")
             match kind:
                 case "policy":
-                    self._policies.pop(name, None)
+                    self._claims_moved |= self._policies.pop(name, None) is not None
                 case "backend":
                     self._entries.backends.pop(name, None)
                 case "credential":
@@ -130,9 +133,13 @@ class SnapshotBuilder:
 
     def _build_policy(self, key: str, entry: ir.Policy) -> None:
         try:
-            self._policies[entry.name] = lower_policy(entry, self._program)
+            lowered = lower_policy(entry, self._program)
         except ExpressionError as error:
             self._refused[key] = str(error)
+            return
+        before = self._policies.get(entry.name)
+        self._claims_moved |= before is None or _claims(before.spec) != _claims(entry)
+        self._policies[entry.name] = lowered
 
     def _program(self, source: str) -> Program | None:
         return self._compile(source) if source else None
@@ -161,13 +168,15 @@ class SnapshotBuilder:
         return raw.decode(), ""
 
     def _assemble(self, revision: str, *, live_pods: int) -> Snapshot:
-        exact, wildcards = _index(self._policies.values())
+        if self._claims_moved:
+            self._exact, self._wildcards = _index(self._policies.values())
+            self._claims_moved = False
         return Snapshot(
             revision=revision,
             policies=dict(self._policies),
             backends=dict(self._backends),
-            exact=exact,
-            wildcards=wildcards,
+            exact=self._exact,
+            wildcards=self._wildcards,
             facts=self._facts,
             zone=self._zone,
             live_pods=max(1, live_pods),
@@ -209,6 +218,10 @@ def _port(scheme: str) -> int:
     return 443 if scheme == "https" else 80
 
 
+def _claims(spec: ir.Policy) -> tuple[tuple[str, ...], int, int]:
+    return spec.models, spec.namespace_rank, spec.priority
+
+
 def _index(policies: Iterable[Policy]) -> tuple[dict[str, Exact], tuple[Wildcard, ...]]:
     """Order the claims to model names: namespaces, priority, exact first, longer first, name."""
     exact: dict[str, Exact] = {}
@@ -226,8 +239,8 @@ def _index(policies: Iterable[Policy]) -> tuple[dict[str, Exact], tuple[Wildcard
                 policy.name,
             )
             if is_wildcard:
-                wildcards.append(Wildcard(prefix=prefix, order=order, policy=policy))
+                wildcards.append(Wildcard(prefix=prefix, order=order, policy=policy.name))
             elif (holder := exact.get(model)) is None or order < holder.order:
-                exact[model] = Exact(order=order, policy=policy)
+                exact[model] = Exact(order=order, policy=policy.name)
     wildcards.sort(key=lambda wildcard: wildcard.order)
     return exact, tuple(wildcards)

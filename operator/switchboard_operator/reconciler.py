@@ -6,6 +6,7 @@ backoff are here and nowhere else.
 """
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Sequence
@@ -126,6 +127,9 @@ class Reconciler:
             self._store_failed(error)
         else:
             self._failures, self._reporter.trouble = 0, ""
+            if not self.published.is_set():
+                # The world as listed stays: without it in view, a collection takes no time.
+                gc.freeze()
             self.published.set()
             if changed:
                 self._telemetry.publish_seconds.observe(time.perf_counter() - began)

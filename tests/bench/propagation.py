@@ -391,7 +391,7 @@ async def _measure(
         for url in urls:
             await until(partial(_serves, session, url, probes[0].model))
         start_to_served_s = perf_counter() - start
-        await until(lambda: programmed(api, policies + len(probes)), every_s=0.25)
+        await until(lambda: programmed(api, policies + len(probes)), every_s=0.5)
         start_to_programmed_s = perf_counter() - start
         took: dict[str, list[float]] = {probe.model: [] for probe in probes}
         for number in range(edits):

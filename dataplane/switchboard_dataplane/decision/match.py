@@ -34,8 +34,8 @@ def find_policy(snapshot: Snapshot, model: str) -> Policy | None:
         if exact is not None and exact.order < wildcard.order:
             break
         if model.startswith(wildcard.prefix):
-            return wildcard.policy
-    return exact.policy if exact is not None else None
+            return snapshot.policies[wildcard.policy]
+    return snapshot.policies[exact.policy] if exact is not None else None
 
 
 class Conditions:

@@ -133,15 +133,15 @@ class Wildcard:
 
     prefix: str
     order: tuple[int, int, int, int, str]
-    policy: Policy
+    policy: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exact:
-    """The strongest claim to a whole model name."""
+    """The strongest claim to a whole model name; ``policy`` is the name of its policy."""
 
     order: tuple[int, int, int, int, str]
-    policy: Policy
+    policy: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
