@@ -123,7 +123,7 @@ async def _run(args: argparse.Namespace, fakes: Any) -> None:
         watching = asyncio.create_task(_watch(args.folder, folder, publication, terminal, told))
         await told.wait()
         await watching
-        terminal.say("ended: nothing is left running")
+    terminal.say("ended: nothing is left running")
 
 
 async def _watch(

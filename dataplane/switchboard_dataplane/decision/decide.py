@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from switchboard_dataplane.decision.eligible import abilities_of, able, guardrails_in_force
 from switchboard_dataplane.decision.explain import reject
 from switchboard_dataplane.decision.match import Conditions, find_policy, find_rule
-from switchboard_dataplane.decision.pick import PICKERS, Rng, Signals
+from switchboard_dataplane.decision.pick import PICKERS, Rng, Scene, Signals
 from switchboard_dataplane.decision.request import RequestView
 from switchboard_dataplane.decision.running import Endpoint, Pool, Snapshot, Tier
 from switchboard_dataplane.decision.verdict import Candidate, Decision, Plan, Rejection, Tried
@@ -123,8 +123,8 @@ def _pick_in(
         endpoints = _of_one_backend(plan, tier, endpoints, rng)
     if len(endpoints) == 1:
         return endpoints[0]
-    picker = PICKERS[tier.balance.by]
-    return picker(endpoints, plan.snapshot, plan.view, tier.balance, signals, rng)
+    scene = Scene(plan.snapshot, plan.view, tier.balance, signals, rng)
+    return PICKERS[tier.balance.by](endpoints, scene)
 
 
 def free_endpoints(

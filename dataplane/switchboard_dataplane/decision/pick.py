@@ -7,6 +7,7 @@ breaks ties, so that no two pods herd onto the same endpoint.
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median_low
 from typing import Final, Protocol
 
@@ -33,24 +34,28 @@ class Rng(Protocol):
         ...
 
 
-Picker = Callable[[Sequence[Endpoint], Snapshot, RequestView, ir.Balance, Signals, Rng], Endpoint]
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a picker may look at beside the endpoints."""
+
+    snapshot: Snapshot
+    view: RequestView
+    balance: ir.Balance
+    signals: Signals
+    rng: Rng
 
 
-def pick_by_latency(
-    endpoints: Sequence[Endpoint],
-    snapshot: Snapshot,
-    view: RequestView,
-    balance: ir.Balance,
-    signals: Signals,
-    rng: Rng,
-) -> Endpoint:
+Picker = Callable[[Sequence[Endpoint], Scene], Endpoint]
+
+
+def pick_by_latency(endpoints: Sequence[Endpoint], scene: Scene) -> Endpoint:
     """Power of two choices by peak EWMA latency times (requests in flight + 1)."""
-    one, other = _two(endpoints, rng)
-    one_signal, other_signal = signals[one.id], signals[other.id]
+    one, other = _two(endpoints, scene.rng)
+    one_signal, other_signal = scene.signals[one.id], scene.signals[other.id]
     one_latency, other_latency = one_signal.latency_s, other_signal.latency_s
     if math.isnan(one_latency) or math.isnan(other_latency):
         # A new endpoint starts at its group's median: at zero it would be flooded.
-        prior = _median_latency(endpoints, signals)
+        prior = _median_latency(endpoints, scene.signals)
         one_latency = prior if math.isnan(one_latency) else one_latency
         other_latency = prior if math.isnan(other_latency) else other_latency
     one_cost = one_latency * (one_signal.in_flight + 1)
@@ -58,53 +63,32 @@ def pick_by_latency(
     return one if one_cost <= other_cost else other
 
 
-def pick_by_load(
-    endpoints: Sequence[Endpoint],
-    snapshot: Snapshot,
-    view: RequestView,
-    balance: ir.Balance,
-    signals: Signals,
-    rng: Rng,
-) -> Endpoint:
+def pick_by_load(endpoints: Sequence[Endpoint], scene: Scene) -> Endpoint:
     """Power of two choices by requests in flight, as a share of maxInFlight where both have it."""
-    one, other = _two(endpoints, rng)
+    one, other = _two(endpoints, scene.rng)
     one_limit = one.backend.spec.max_in_flight
     other_limit = other.backend.spec.max_in_flight
-    one_load: float = signals[one.id].in_flight
-    other_load: float = signals[other.id].in_flight
+    one_load: float = scene.signals[one.id].in_flight
+    other_load: float = scene.signals[other.id].in_flight
     if one_limit is not None and other_limit is not None:
         one_load, other_load = one_load / one_limit, other_load / other_limit
     return one if one_load <= other_load else other
 
 
-def pick_by_cost(
-    endpoints: Sequence[Endpoint],
-    snapshot: Snapshot,
-    view: RequestView,
-    balance: ir.Balance,
-    signals: Signals,
-    rng: Rng,
-) -> Endpoint:
+def pick_by_cost(endpoints: Sequence[Endpoint], scene: Scene) -> Endpoint:
     """Pick the backend with the lowest expected price; one without prices comes last."""
     prices = {
-        backend: expected_picodollars(backend, view)
+        backend: expected_picodollars(backend, scene.view)
         for backend in {endpoint.backend for endpoint in endpoints}
     }
     lowest = min(prices.values())
     cheapest = [endpoint for endpoint in endpoints if prices[endpoint.backend] == lowest]
-    return _best_of(cheapest, snapshot, view, balance, signals, rng)
+    return _best_of(cheapest, scene)
 
 
-def pick_by_locality(
-    endpoints: Sequence[Endpoint],
-    snapshot: Snapshot,
-    view: RequestView,
-    balance: ir.Balance,
-    signals: Signals,
-    rng: Rng,
-) -> Endpoint:
+def pick_by_locality(endpoints: Sequence[Endpoint], scene: Scene) -> Endpoint:
     """Pick in the data plane's own zone, else in its region, else anywhere."""
-    zone = snapshot.zone
+    zone = scene.snapshot.zone
     nearest: Sequence[Endpoint] = ()
     if zone:
         nearest = [endpoint for endpoint in endpoints if endpoint.zone == zone] or [
@@ -113,31 +97,25 @@ def pick_by_locality(
             for endpoint in endpoints
             if endpoint.backend.spec.region and zone.startswith(endpoint.backend.spec.region)
         ]
-    return _best_of(nearest or endpoints, snapshot, view, balance, signals, rng)
+    return _best_of(nearest or endpoints, scene)
 
 
-def pick_by_hash(
-    endpoints: Sequence[Endpoint],
-    snapshot: Snapshot,
-    view: RequestView,
-    balance: ir.Balance,
-    signals: Signals,
-    rng: Rng,
-) -> Endpoint:
+def pick_by_hash(endpoints: Sequence[Endpoint], scene: Scene) -> Endpoint:
     """Rendezvous hashing with bounded load; a request without the key goes by latency.
 
     Thaler and Ravishankar (1998) for the hashing; Mirrokni, Thorup and Zadimoghaddam (2018) for
     the bound: an endpoint may carry ceil(1.25 * mean) requests.
     """
-    key = hash_key(view, balance)
+    key = hash_key(scene.view, scene.balance)
     if not key:
-        return pick_by_latency(endpoints, snapshot, view, balance, signals, rng)
-    seed = key.encode()
-    total = sum(signals[endpoint.id].in_flight for endpoint in endpoints)
+        return pick_by_latency(endpoints, scene)
+    # Sessions may be long and differ only at their ends; a BLAKE2 key holds 64 bytes.
+    seed = hashlib.blake2b(key.encode()).digest()
+    total = sum(scene.signals[endpoint.id].in_flight for endpoint in endpoints)
     bound = math.ceil(HASH_LOAD_FACTOR * (total + 1) / len(endpoints))
     ranked = sorted(endpoints, key=lambda endpoint: _rendezvous(seed, endpoint.id), reverse=True)
     # The bound is above the mean, so one endpoint at least is below it.
-    return next(endpoint for endpoint in ranked if signals[endpoint.id].in_flight < bound)
+    return next(endpoint for endpoint in ranked if scene.signals[endpoint.id].in_flight < bound)
 
 
 PICKERS: Final[Mapping[ir.BalanceBy, Picker]] = {
@@ -168,17 +146,10 @@ def hash_key(view: RequestView, balance: ir.Balance) -> str:
     return view.user if key.source == "user" else view.session
 
 
-def _best_of(
-    endpoints: Sequence[Endpoint],
-    snapshot: Snapshot,
-    view: RequestView,
-    balance: ir.Balance,
-    signals: Signals,
-    rng: Rng,
-) -> Endpoint:
+def _best_of(endpoints: Sequence[Endpoint], scene: Scene) -> Endpoint:
     if len(endpoints) == 1:
         return endpoints[0]
-    return pick_by_latency(endpoints, snapshot, view, balance, signals, rng)
+    return pick_by_latency(endpoints, scene)
 
 
 def _two(endpoints: Sequence[Endpoint], rng: Rng) -> tuple[Endpoint, Endpoint]:
@@ -198,4 +169,4 @@ def _median_latency(endpoints: Sequence[Endpoint], signals: Signals) -> float:
 
 
 def _rendezvous(seed: bytes, endpoint_id: str) -> bytes:
-    return hashlib.blake2b(endpoint_id.encode(), key=seed[:64], digest_size=8).digest()
+    return hashlib.blake2b(endpoint_id.encode(), key=seed, digest_size=8).digest()

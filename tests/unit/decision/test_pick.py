@@ -124,6 +124,15 @@ def test_hash_keeps_a_session_on_one_endpoint_and_spreads_sessions() -> None:
     assert len({next(iter(home)) for home in homes}) == 3
 
 
+def test_long_sessions_that_differ_at_their_ends_spread_too() -> None:
+    entries = (service("a"), endpoints("a", *THREE))
+    homes = {
+        next(iter(chosen(BY_SESSION, SignalTable(), *entries, draws=1, session="s" * 80 + tail)))
+        for tail in "0123456789"
+    }
+    assert len(homes) > 1
+
+
 def test_hash_moves_only_the_sessions_of_an_endpoint_that_left() -> None:
     def home(addresses: tuple[str, ...], number: int) -> str:
         entries = (service("a"), endpoints("a", *addresses))
