@@ -1,6 +1,7 @@
 """The whole line on real parts: apply → operator → Redis → data plane → model."""
 
 import base64
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ from fakes.manifests import (
     served,
     service,
 )
+from switchboard_policy.store import CHANNELS
+
+#: Twice the time in which a data plane writes at most one snapshot.
+SETTLED_S = 2.0
 
 
 class Served:
@@ -268,7 +273,7 @@ def test_a_data_plane_starts_from_its_disk_while_redis_is_away(served_line: Serv
     line.apply(served_line.backend("first", "a"), policy("disk", "first"))
     before = line.start_data_plane("pod-disk")
     eventually(lambda: before.answerer("disk") == "a", what="served by the first process")
-    eventually(lambda: _has_files(line.folder / "state-pod-disk"), what="a snapshot on disk")
+    eventually(lambda: _is_settled(line.folder / "state-pod-disk"), what="a snapshot on disk")
     before.process.kill()
     line.redis.kill()
     try:
@@ -285,8 +290,10 @@ def test_a_data_plane_starts_from_its_disk_while_redis_is_away(served_line: Serv
     served_line.await_answerer("disk", "a")
 
 
-def _has_files(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
+def _is_settled(folder: Path) -> bool:
+    """Say whether there is a snapshot, and none that is still to be written (one a second)."""
+    written = [file.stat().st_mtime for file in folder.glob("*.snapshot")]
+    return len(written) == len(CHANNELS) and time.time() - max(written) > SETTLED_S
 
 
 def _end(*planes: Running) -> None:
