@@ -56,6 +56,25 @@ def test_the_snapshot_before_is_left_as_it_was() -> None:
     assert find_policy(running.snapshot, "chat") is None
 
 
+def test_the_index_of_model_names_follows_every_claim() -> None:
+    running = builder(POLICY, backend("a"))
+    edited = policy("chat", rule("edited", tier("t", "a")))
+    after, _ = running.apply(keyed([edited]), (), revision="1-2")
+    found = find_policy(after, "chat")
+    assert found is not None
+    assert found.rules[0].name == "edited"
+    renamed = policy("chat", rule("edited", tier("t", "a")), models=("new", "wild-*"))
+    after, _ = running.apply(keyed([renamed]), (), revision="1-3")
+    assert find_policy(after, "chat") is None
+    assert find_policy(after, "new") is not None
+    assert find_policy(after, "wild-1") is not None
+    stronger = policy("other", rule("default", tier("t", "a")), models=("new",), priority=1)
+    after, _ = running.apply(keyed([stronger]), (), revision="1-4")
+    assert after.exact["new"].policy == "ai/other"
+    after, _ = running.apply({}, ["policy/ai/other"], revision="1-5")
+    assert after.exact["new"].policy == "ai/chat"
+
+
 def test_a_policy_whose_expression_does_not_compile_keeps_its_last_good_form() -> None:
     running = builder(POLICY, backend("a"))
     bad = policy("chat", rule("new", tier("t", "a"), when="request.future > 1"))
