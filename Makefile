@@ -9,6 +9,10 @@ PYTEST := $(BIN)/pytest
 ENGINE ?= docker
 TAG ?= dev
 ARGS ?=
+# Most integration tests wait most of the time, so one worker more than the two cores of a small
+# machine. A module, or a class of tests, stays on one worker with what it has set up.
+WORKERS ?= 3
+PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 QUICK_START := examples/01-quick-start
 
 # Folders of tests/ that hold no tests of their own.
@@ -71,8 +75,8 @@ hooks: setup ## run the quick checks at every git commit
 ##@ Test
 
 .PHONY: test
-test: setup-test ## arch, unit, property, golden and integration tests
-	$(PYTEST) $(ARGS)
+test: setup-test ## arch, unit, property, golden and integration tests, side by side (WORKERS=3)
+	$(PYTEST) $(PARALLEL) $(ARGS)
 
 # help: test-<suite> — the tests of one folder of tests/
 SUITE_TARGETS := $(addprefix test-,$(SUITES))
@@ -97,7 +101,7 @@ golden: setup ## rewrite the golden files, then show the difference
 .PHONY: coverage
 coverage: setup-test ## all tests with branch coverage, child processes included
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest $(PARALLEL) $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 
 from cluster.control_plane import ControlPlane, ControlPlaneUnavailable, Origin, choose_origin
@@ -14,11 +15,39 @@ Golden = Callable[[Path, str], None]
 
 ORIGIN = pytest.StashKey[Origin | ControlPlaneUnavailable]()
 
+LONGEST_FIRST = (
+    "test_key_rotation",
+    "test_operator_scale",
+    "test_operator_failures",
+    "test_store_contract",
+    "test_benchmarks",
+    "test_line",
+    "test_dataplane_requests",
+    "test_validation_table",
+    "test_operator",
+    "test_bad_input",
+    "test_dev",
+)
+"""The modules that take more than 10 s each. They wait more than they work."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="rewrite golden files instead of comparing"
     )
+
+
+def pytest_configure() -> None:
+    # An example may take its time: the machine is busy with other tests.
+    hypothesis.settings.register_profile("unhurried", parent=hypothesis.settings(), deadline=None)
+    hypothesis.settings.load_profile("unhurried")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side, the long modules start first: the run ends when the last of them does."""
+    if hasattr(config, "workerinput"):
+        ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
+        items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -30,6 +59,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             session.config.stash[ORIGIN] = choose_origin()
         except ControlPlaneUnavailable as reason:
             session.config.stash[ORIGIN] = reason
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests measured: ``record_property("measured", text)``."""
+    reports = (one for kind in ("passed", "failed") for one in terminalreporter.getreports(kind))
+    said = (text for one in reports for name, text in one.user_properties if name == "measured")
+    for text in said:
+        terminalreporter.write_line(f"measured: {text}")
 
 
 @pytest.fixture
@@ -45,6 +82,13 @@ def golden(request: pytest.FixtureRequest) -> Golden:
         assert text == expected, f"{path.name} differs; read the diff, then `make golden`"
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def api_server_is_ours(request: pytest.FixtureRequest) -> bool:
+    """Whether the API server, if there is one, runs in the network of the tests."""
+    origin = request.config.stash.get(ORIGIN, None)
+    return not isinstance(origin, Origin) or origin.kind == "binaries"
 
 
 @pytest.fixture(scope="session")

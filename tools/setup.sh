@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prepare a checkout, and say what is being done. A second call finds its stamp and ends at once.
 #   tools/setup.sh python   the virtual environment .venv, from requirements/dev.txt
-#   tools/setup.sh test     what integration tests run against: Redis and a Kubernetes API server
+#   tools/setup.sh test     what integration tests run against: Redis, a Kubernetes API server, wrk
 # PYTHON names the interpreter (3.11 or newer); SWITCHBOARD_CACHE the folder of what is built once.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,10 +16,11 @@ install_system() { # PACKAGE: with apt-get where we may, else the command for th
   [ "$(id -u)" = 0 ] || as_root=(sudo -n)
   if command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
     say "installing $1 with apt-get"
+    # One broken repository among several must not keep the package away.
+    "${as_root[@]}" apt-get update -q >/dev/null || say "apt-get update failed; going on"
     # RUNLEVEL=1: tests start a server of their own, the package must not start one.
-    "${as_root[@]}" apt-get update -q >/dev/null &&
-      "${as_root[@]}" env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
-        apt-get install -qy --no-install-recommends "$1" >/dev/null && return
+    "${as_root[@]}" env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+      apt-get install -qy --no-install-recommends "$1" >/dev/null && return
   fi
   say "$1 is missing; install it, for example: sudo apt-get install $1"
   return 1
@@ -64,6 +65,7 @@ setup_test() {
   if ! command -v redis-server >/dev/null && ! command -v valkey-server >/dev/null; then
     install_system redis-server || missing=1
   fi
+  command -v wrk >/dev/null || install_system wrk || missing=1
   PYTHONPATH=tests .venv/bin/python -m cluster.control_plane || missing=1
   PYTHONPATH=tests .venv/bin/python -m cluster.helm || missing=1
   [ "$missing" = 0 ] && return

@@ -104,7 +104,7 @@ async def _run(args: argparse.Namespace, fakes: Any) -> None:
     gateway = Gateway(
         name=_GATEWAY, namespace="default", platform_namespace=args.platform_namespace
     )
-    publication = Publication(gateway, keyring, store.writer(keyrings=lambda _: keyring))
+    publication = Publication(gateway, lambda: keyring, store.writer(keyrings=lambda _: keyring))
     terminal, folder = Terminal.of(), Folder([args.folder])
     plane = app.build(
         Settings(listen=args.listen, admin=args.admin, scope=scope, zone=args.zone, pod_name="dev"),

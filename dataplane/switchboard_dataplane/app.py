@@ -8,20 +8,25 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from random import Random
+from time import monotonic
 from typing import Final
+from urllib.request import getproxies_environment
 
 from aiohttp import web
 
 from switchboard_dataplane.admin import Admin
-from switchboard_dataplane.front import Front, HttpServer
+from switchboard_dataplane.front.port import PublicPort
+from switchboard_dataplane.front.routes import Routes
 from switchboard_dataplane.in_force import InForce
 from switchboard_dataplane.lifecycle import LAST_WORDS_S, LiveRequests, shut_down
+from switchboard_dataplane.process import prepare_process
 from switchboard_dataplane.proxy import Proxy
 from switchboard_dataplane.settings import Settings, split_address
 from switchboard_dataplane.snapshot import SnapshotBuilder
@@ -32,7 +37,10 @@ from switchboard_dataplane.sources.redis_source import RedisSource
 from switchboard_dataplane.telemetry.exporters import Telemetry, build_telemetry
 from switchboard_dataplane.telemetry.metrics import Gauges
 from switchboard_dataplane.telemetry.outcome import Observer, OutcomeQueue
-from switchboard_dataplane.upstream.client import AiohttpUpstream
+from switchboard_dataplane.upstream.bound import Bounds
+from switchboard_dataplane.upstream.choose import choose_upstream
+from switchboard_dataplane.upstream.tls import tls_context
+from switchboard_dataplane.upstream.transport import Upstream
 from switchboard_policy.errors import Malformed
 from switchboard_policy.seal import Keyring
 from switchboard_policy.store import ZERO, Pod, StoreReader
@@ -50,17 +58,17 @@ class DataPlane:
     """A data plane that was built. The ports are known once it has started."""
 
     settings: Settings
-    front: Front
+    public: PublicPort
     admin: Admin
     follower: Follower
     in_force: InForce
     live: LiveRequests
     outcomes: OutcomeQueue
     telemetry: Telemetry
-    upstream: AiohttpUpstream
+    upstream: Upstream
     port: int = 0
     admin_port: int = 0
-    _servers: list[HttpServer | web.Server] = field(default_factory=list["HttpServer | web.Server"])
+    _servers: list[PublicPort | web.Server] = field(default_factory=list["PublicPort | web.Server"])
     _listeners: list[asyncio.Server] = field(default_factory=list[asyncio.Server])
     _tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
 
@@ -72,7 +80,7 @@ class DataPlane:
         self.admin_port = await self._listen(
             web.Server(self.admin.handle, access_log=None), self.settings.admin
         )
-        self.port = await self._listen(HttpServer(self.front.handle), self.settings.listen)
+        self.port = await self._listen(self.public, self.settings.listen)
         log.info("listening on port %d, admin on port %d", self.port, self.admin_port)
 
     async def stop(self, *, grace_s: float = 0.0, drain_s: float = 0.0) -> None:
@@ -88,7 +96,7 @@ class DataPlane:
         for listener in self._listeners:
             listener.close()
         for server in self._servers:
-            await server.shutdown(timeout=LAST_WORDS_S)
+            await server.shutdown(LAST_WORDS_S)
         await self.upstream.close()
         self.outcomes.drain()
         await asyncio.to_thread(self.telemetry.shutdown)
@@ -104,7 +112,7 @@ class DataPlane:
             if task.done():
                 task.result()
 
-    async def _listen(self, server: HttpServer | web.Server, address: str) -> int:
+    async def _listen(self, server: PublicPort | web.Server, address: str) -> int:
         host, port = split_address(address)
         listener = await asyncio.get_running_loop().create_server(
             server, host or None, port, backlog=BACKLOG
@@ -139,16 +147,15 @@ def build(
     ``observers`` take in outcomes in batches, after the metrics did.
     """
     loop = asyncio.get_running_loop()
+    # The clock is what loop.time() asks, asked without the detour.
+    clock, today = monotonic, partial(datetime.now, UTC)
     # Chance spreads load and jitters waits; nothing secret hangs on it.
     rng = Random()  # noqa: S311
     live, pod = LiveRequests(), _pod(settings)
     builder = SnapshotBuilder(keyring(), zone=settings.zone)
     in_force = InForce(builder, keyring=keyring, live_pods=lambda: follower.state().live_pods)
-    gauges = Gauges(
-        in_flight=in_force.in_flight,
-        revision=in_force.running_revision,
-        refused=lambda: len(follower.state().refused),
-        dropped=lambda: outcomes.dropped,
+    gauges = _gauges(
+        in_force, refused=lambda: len(follower.state().refused), dropped=lambda: outcomes.dropped
     )
     telemetry = build_telemetry(gauges, pod=pod.name, otlp=settings.otlp)
     follower = Follower(
@@ -156,37 +163,39 @@ def build(
         pod=pod,
         keyring=keyring,
         apply=in_force.apply,
-        clock=loop.time,
+        clock=clock,
         random=rng,
         disk=_disk(settings),
         propagated=lambda ms: telemetry.metrics.propagated(ms / 1000),
     )
     outcomes = OutcomeQueue(observers=(telemetry.metrics.fold, *observers), later=loop.call_later)
-    upstream = AiohttpUpstream()
+    upstream = _upstream(settings)
     proxy = Proxy(
         snapshot=in_force.current,
         signals=in_force.signals,
         upstream=upstream,
         observe=outcomes.put,
         shutting_down=lambda: live.expired,
-        clock=loop.time,
-        today=lambda: datetime.now(UTC),
+        clock=clock,
+        bounds=Bounds(clock=clock, call_later=loop.call_later),
+        today=today,
         rng=rng,
         tracing=telemetry.tracing,
         detail_headers=settings.detail_headers,
     )
-    body_limit_bytes = settings.body_limit_bytes
-    front = Front(proxy, live, snapshot=in_force.current, body_limit_bytes=body_limit_bytes)
+    limit = settings.body_limit_bytes
+    routes = Routes(proxy=proxy, live=live, snapshot=in_force.current, body_limit_bytes=limit)
+    public = PublicPort(routes, lane=settings.lane, loop=loop, today=today)
     admin = Admin(
         in_force=in_force,
         source=follower.state,
         live=live,
         exposition=telemetry.exposition,
-        clock=loop.time,
+        clock=clock,
     )
     return DataPlane(
         settings=settings,
-        front=front,
+        public=public,
         admin=admin,
         follower=follower,
         in_force=in_force,
@@ -213,12 +222,30 @@ def run(settings: Settings) -> int:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        keys = KeyFile(Path(settings.scope_key_file), scope=settings.scope)
-        source = RedisSource(settings.redis_url, scope=settings.scope)
-    except (OSError, Malformed, ValueError) as error:
+        with _naming("--scope-key-file"):
+            if not settings.scope_key_file:
+                raise ValueError("is not set; name the file with the scope's keys")
+            keys = KeyFile(Path(settings.scope_key_file), scope=settings.scope)
+        with _naming("--redis-url"):
+            source = RedisSource(settings.redis_url, scope=settings.scope)
+        prepare_process()
+        return asyncio.run(_run(settings, source=source, keys=keys))
+    except _CannotStart as error:
         log.error("cannot start: %s", error)  # noqa: TRY400 - a wrong setting needs no traceback
         return 2
-    return asyncio.run(_run(settings, source=source, keys=keys))
+
+
+class _CannotStart(Exception):
+    pass
+
+
+@contextmanager
+def _naming(flag: str) -> Generator[None]:
+    """Name the setting by which something cannot be made."""
+    try:
+        yield
+    except (OSError, Malformed, ValueError) as error:
+        raise _CannotStart(f"{flag}: {error}") from error
 
 
 async def _run(settings: Settings, *, source: RedisSource, keys: KeyFile) -> int:
@@ -248,6 +275,22 @@ async def _run(settings: Settings, *, source: RedisSource, keys: KeyFile) -> int
     return status
 
 
+def _gauges(in_force: InForce, *, refused: Callable[[], int], dropped: Callable[[], int]) -> Gauges:
+    return Gauges(
+        in_flight=in_force.in_flight,
+        revision=in_force.running_revision,
+        refused=refused,
+        dropped=dropped,
+    )
+
+
+def _upstream(settings: Settings) -> Upstream:
+    with _naming(f"--upstream-ca-file {settings.upstream_ca_file}"):
+        tls = tls_context(settings.upstream_ca_file)
+    with _naming("the environment"):
+        return choose_upstream(tls=tls, proxies=getproxies_environment())
+
+
 def _pod(settings: Settings) -> Pod:
     return Pod(
         name=settings.pod_name or socket.gethostname(),
@@ -262,5 +305,6 @@ def _disk(settings: Settings) -> DiskSnapshot | None:
     folder = settings.state_path
     if folder is None:
         return None
-    folder.mkdir(parents=True, exist_ok=True)
+    with _naming("--state-dir"):
+        folder.mkdir(parents=True, exist_ok=True)
     return DiskSnapshot(folder)

@@ -1,8 +1,8 @@
 """One request on its way: what is known of it so far, and the outcome that is made of it."""
 
-from dataclasses import dataclass, field
+import msgspec
 
-from switchboard_dataplane.decision.running import Endpoint, Snapshot
+from switchboard_dataplane.decision.running import Snapshot
 from switchboard_dataplane.decision.verdict import Candidate, Plan, Rejection, Tried
 from switchboard_dataplane.signals.endpoints import EndpointSignal
 from switchboard_dataplane.telemetry.cost import cost_microdollars
@@ -25,8 +25,7 @@ from switchboard_policy.names import (
 _ANY_OK = range(200, 300)
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct, eq=False):
     """A request; times are the event loop's, in seconds.
 
     ``candidate`` is the last attempt's, ``attempt_at`` when it began. ``holding`` is the signal in
@@ -43,8 +42,8 @@ class Call:
     rejection: Rejection | None = None
     candidate: Candidate | None = None
     attempt_at: float = 0.0
-    attempts: list[Attempt] = field(default_factory=list[Attempt])
-    tried: list[Tried] = field(default_factory=list[Tried])
+    attempts: list[Attempt] = []
+    tried: list[Tried] = []
     answer: WholeAnswer | StreamedAnswer | None = None
     holding: EndpointSignal | None = None
     begun: bool = False
@@ -52,11 +51,6 @@ class Call:
     error: str = ""
     ttft_s: float | None = None
     caller_left: bool = False
-
-    @property
-    def endpoint(self) -> Endpoint | None:
-        """The endpoint of the last attempt."""
-        return None if self.candidate is None else self.candidate.endpoint
 
     def details(self) -> list[tuple[str, str]]:
         """Return the headers that tell the caller how the request was routed."""
@@ -90,9 +84,51 @@ class Call:
 
     def outcome(self, now: float) -> Outcome:
         """Return what became of the request, as of ``now``."""
-        plan, endpoint, view = self.plan, self.endpoint, self.ask.view if self.ask else None
-        spec = endpoint.backend.spec if endpoint else None
+        plan, candidate, view = self.plan, self.candidate, self.ask.view if self.ask else None
+        if plan is None or candidate is None or view is None:
+            return self._unserved(now)
+        backend = candidate.endpoint.backend
+        spec = backend.spec
         usage = self._usage()
+        cost = None
+        if usage is not None:
+            cost = cost_microdollars(
+                spec.pricing,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cached_tokens=usage.cached_tokens,
+            )
+        return Outcome(
+            at=now,
+            api=self.api,
+            status=self.status,
+            duration_s=now - self.started_at,
+            model=view.model,
+            stream=view.stream,
+            policy=plan.policy.name,
+            rule=plan.rule.name,
+            tier=candidate.tier.name,
+            backend=backend.name,
+            endpoint=candidate.endpoint.id,
+            provider=spec.provider,
+            upstream_model=spec.model,
+            revision=plan.snapshot.revision,
+            attempts=tuple(self.attempts),
+            guardrails=plan.guardrails,
+            expression_errors=plan.expression_errors,
+            input_tokens=usage.input_tokens if usage else None,
+            output_tokens=usage.output_tokens if usage else None,
+            cached_tokens=usage.cached_tokens if usage else 0,
+            estimated=usage.estimated if usage else False,
+            cost_microdollars=cost,
+            ttft_s=self.ttft_s,
+            error=self.error,
+            caller_left=self.caller_left,
+        )
+
+    def _unserved(self, now: float) -> Outcome:
+        """Return the outcome of a request that no endpoint was picked for."""
+        view = self.ask.view if self.ask else None
         return Outcome(
             at=now,
             api=self.api,
@@ -100,30 +136,9 @@ class Call:
             duration_s=now - self.started_at,
             model=view.model if view else "",
             stream=view.stream if view else False,
-            policy=plan.policy.name if plan else self.rejection.policy if self.rejection else "",
-            rule=plan.rule.name if plan else self.rejection.rule if self.rejection else "",
-            tier=self.candidate.tier.name if self.candidate else "",
-            backend=endpoint.backend.name if endpoint else "",
-            endpoint=endpoint.id if endpoint else "",
-            provider=spec.provider if spec else "",
-            upstream_model=spec.model if spec else "",
+            policy=self.rejection.policy if self.rejection else "",
+            rule=self.rejection.rule if self.rejection else "",
             revision=self.snapshot.revision if self.snapshot else "",
-            attempts=tuple(self.attempts),
-            guardrails=plan.guardrails if plan else (),
-            expression_errors=plan.expression_errors if plan else 0,
-            input_tokens=usage.input_tokens if usage else None,
-            output_tokens=usage.output_tokens if usage else None,
-            cached_tokens=usage.cached_tokens if usage else 0,
-            estimated=usage.estimated if usage else False,
-            cost_microdollars=cost_microdollars(
-                spec.pricing if spec else None,
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                cached_tokens=usage.cached_tokens,
-            )
-            if usage
-            else None,
-            ttft_s=self.ttft_s,
             error=self.error,
             caller_left=self.caller_left,
         )

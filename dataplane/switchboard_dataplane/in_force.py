@@ -39,7 +39,8 @@ class InForce:
     def in_flight(self) -> Mapping[str, int]:
         """Return the requests in flight, by backend."""
         by_backend: Counter[str] = Counter()
-        for endpoint_id, signal in self.signals.items():
+        # A copy: metrics are read in a thread of their own while endpoints come and go.
+        for endpoint_id, signal in self.signals.copy().items():
             by_backend[endpoint_id.partition("@")[0]] += signal.in_flight
         return by_backend
 

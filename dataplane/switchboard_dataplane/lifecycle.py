@@ -25,15 +25,13 @@ class LiveRequests:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def enter(self) -> None:
-        """Count the current task as a live request."""
-        task = asyncio.current_task()
+    def enter(self, task: asyncio.Task[Any] | None) -> None:
+        """Count a task as a live request."""
         if task is not None:
             self._tasks.add(task)
 
-    def leave(self) -> None:
-        """The current task's request has ended."""
-        task = asyncio.current_task()
+    def leave(self, task: asyncio.Task[Any] | None) -> None:
+        """A task's request has ended."""
         if task is not None:
             self._tasks.discard(task)
         if self._none_left is not None and not self._tasks:

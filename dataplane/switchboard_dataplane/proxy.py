@@ -37,6 +37,7 @@ from switchboard_dataplane.upstream.attempt import (
     WholeAnswer,
     open_answer,
 )
+from switchboard_dataplane.upstream.bound import Bound, Bounds
 from switchboard_dataplane.upstream.relay import relay
 from switchboard_dataplane.upstream.transport import Upstream
 from switchboard_dataplane.wire.answers import Answer, error_answer, error_event
@@ -77,8 +78,12 @@ class Caller(Protocol):
         """Begin a streamed answer."""
         ...
 
-    async def write(self, data: bytes) -> None:
-        """Write a piece of it; waits while the caller does not read."""
+    def put(self, data: bytes) -> bool:
+        """Write a piece of it; say whether the caller keeps up."""
+        ...
+
+    async def drained(self) -> None:
+        """Wait while the caller does not."""
         ...
 
     async def end(self) -> None:
@@ -100,6 +105,7 @@ class Proxy:
     observe: Callable[[Outcome], None]
     shutting_down: Callable[[], bool]
     clock: Callable[[], float]
+    bounds: Bounds
     today: Callable[[], datetime]
     rng: Rng
     tracing: Tracing | None = None
@@ -242,23 +248,16 @@ class Proxy:
         """
         endpoint = candidate.endpoint
         timeouts = endpoint.backend.spec.timeouts
-        head_at = call.attempt_at
-
-        def on_head() -> None:
-            nonlocal head_at
-            head_at = self.clock()
-
-        patience: asyncio.TimerHandle | None = None
+        bound = self.bounds.until(min(until, call.attempt_at + timeouts.total_ms / 1000))
+        patience: Bound | None = None
+        if request.stream:
+            patience = self._move_on_at(
+                call.attempt_at + timeouts.first_token_ms / 1000, call, candidate, bound
+            )
         try:
-            end = min(until, call.attempt_at + timeouts.total_ms / 1000)
-            async with asyncio.timeout_at(end) as bound:
-                if request.stream:
-                    patience = self._move_on_at(
-                        call.attempt_at + timeouts.first_token_ms / 1000, call, candidate, bound
-                    )
-                answer = await open_answer(
-                    self.upstream, endpoint, request, on_head=on_head, now=self.today
-                )
+            answer = await open_answer(
+                self.upstream, endpoint, request, bound, clock=self.clock, now=self.today
+            )
         except TimeoutError as error:
             waited_s = self.clock() - call.attempt_at
             if self.clock() >= until:
@@ -271,25 +270,26 @@ class Proxy:
             signal.observe_error(self.clock())
             raise
         finally:
+            bound.stop()
             if patience is not None:
-                patience.cancel()
-        if isinstance(answer, StreamedAnswer):
-            head_at = self.clock()
+                patience.stop()
         if answer.status in _ANY_OK:
-            signal.observe(head_at - call.attempt_at, self.clock())
+            now = self.clock()
+            first_at = answer.head_at if isinstance(answer, WholeAnswer) else now
+            signal.observe(first_at - call.attempt_at, now)
         return answer
 
-    def _move_on_at(
-        self, at: float, call: Call, candidate: Candidate, bound: asyncio.Timeout
-    ) -> asyncio.TimerHandle:
+    def _move_on_at(self, at: float, call: Call, candidate: Candidate, bound: Bound) -> Bound:
         """End the attempt at ``at`` if another candidate is left then; else let it run on."""
 
         def move_on() -> None:
             tried = [*call.tried, Tried(candidate)]
             if call.plan is not None and self._following(call, call.plan, tried) is not None:
-                bound.reschedule(self.clock())
+                bound.expire()
 
-        return asyncio.get_running_loop().call_at(at, move_on)
+        patience = self.bounds.until(at)
+        patience.watch(move_on)
+        return patience
 
     def _request(self, caller: Caller, call: Call, ask: Ask, endpoint: Endpoint) -> Request:
         backend = endpoint.backend
@@ -315,7 +315,7 @@ class Proxy:
             await caller.begin(answer.status, headers)
             await relay(
                 answer,
-                caller.write,
+                caller,
                 idle_s=timeouts.idle_ms / 1000,
                 until=call.attempt_at + timeouts.total_ms / 1000,
             )
@@ -330,7 +330,7 @@ class Proxy:
         """Tell the caller of an error: as the answer, or at the end of a stream that has begun."""
         call.error = error.code
         if call.begun:
-            await caller.write(error_event(error))
+            caller.put(error_event(error))
             await caller.end()
             return
         answer = error_answer(error)

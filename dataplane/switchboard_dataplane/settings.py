@@ -21,7 +21,9 @@ class Settings:
 
     listen: str = _said("0.0.0.0:8080", "address of the public port")
     admin: str = _said("0.0.0.0:9090", "address of the admin port")
-    redis_url: str = _said("", "where compiled policy comes from: redis://, rediss://")
+    redis_url: str = _said(
+        "", "where compiled policy comes from: redis[s]://, redis[s]+sentinel://, …+cluster://"
+    )
     scope: str = _said("gw/default", "the scope that is read: gw/NAME or ns/NAMESPACE")
     scope_key_file: str = _said("", "file with the scope's keys")
     zone: str = _said("", "the zone that this data plane runs in")
@@ -33,6 +35,8 @@ class Settings:
     drain_s: float = _said(30.0, "after the grace: let live requests run for this long")
     body_limit_bytes: int = _said(32 * 1024 * 1024, "largest body of a request")
     detail_headers: bool = _said(True, "say in x-switchboard-* headers how a request was routed")  # noqa: FBT003
+    lane: bool = _said(True, "serve model routes by the fast lane; else by aiohttp, like the rest")  # noqa: FBT003
+    upstream_ca_file: str = _said("", "PEM file of authorities to trust beside the system's")
     log_level: str = _said("info", "debug, info, warning or error")
     otlp: bool = field(default=False)
 

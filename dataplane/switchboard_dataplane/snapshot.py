@@ -30,6 +30,10 @@ from switchboard_policy.seal import Keyring
 PROGRAMS_MAX: Final = 8_192
 
 
+#: A sealed credential and what it is bound to.
+_Sealed = tuple[ir.Credential, str, str]
+
+
 @dataclass(slots=True)
 class _InForce:
     """The entries in force, by ``namespace/name``."""
@@ -53,6 +57,7 @@ class SnapshotBuilder:
         self._entries = _InForce()
         self._policies: dict[str, Policy] = {}
         self._backends: dict[str, Backend] = {}
+        self._opened: dict[str, tuple[_Sealed, str]] = {}
         self._refused: dict[str, str] = {}
         self._exact: Mapping[str, Exact] = {}
         self._wildcards: tuple[Wildcard, ...] = ()
@@ -148,6 +153,7 @@ class SnapshotBuilder:
         spec = self._entries.backends.get(name)
         if spec is None:
             self._backends.pop(name, None)
+            self._opened.pop(name, None)
             return
         api_key, unusable = self._open_credential(spec)
         backend = Backend(name=name, spec=spec, api_key=api_key, unusable=unusable)
@@ -159,12 +165,19 @@ class SnapshotBuilder:
             return "", ""
         sealed = self._entries.credentials.get(spec.name)
         if sealed is None:
+            self._opened.pop(spec.name, None)
             return "", "its credential is not there"
+        known: _Sealed = sealed, spec.uid, origin(spec.url)
         try:
-            raw = self._keyring.unseal(sealed.key_id, sealed.sealed, spec.uid, origin(spec.url))
+            raw = self._keyring.unseal(sealed.key_id, sealed.sealed, *known[1:])
         except BadSeal as error:
+            opened, api_key = self._opened.get(spec.name, (None, ""))
+            if opened == known:
+                # Its key was dropped before what the next one sealed came: the last good stays.
+                return api_key, ""
             self._refused[spec.credential] = str(error)
             return "", "its credential does not open"
+        self._opened[spec.name] = known, raw.decode()
         return raw.decode(), ""
 
     def _assemble(self, revision: str, *, live_pods: int) -> Snapshot:

@@ -1,6 +1,7 @@
 """The operator, put together: settings, the API server, the store, leadership, the loops."""
 
 import asyncio
+import gc
 import logging
 import random
 import secrets
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Final
 
 from switchboard_operator.admin import Admin
-from switchboard_operator.credentials import scope_keyring
+from switchboard_operator.credentials import ScopeKeys
 from switchboard_operator.dataplanes import DataPlanes
 from switchboard_operator.handlers import Intake, Watches
 from switchboard_operator.inventory import Inventory
@@ -28,18 +29,20 @@ from switchboard_operator.quarantine import Quarantine
 from switchboard_operator.reconciler import Reconciler
 from switchboard_operator.reporter import Reporter
 from switchboard_operator.resources import Kind, Raw
-from switchboard_operator.settings import Settings, SettingsInvalid, read_settings
+from switchboard_operator.rotation import Pace
+from switchboard_operator.settings import GatewaySettings, Settings, SettingsInvalid, read_settings
 from switchboard_operator.telemetry import Telemetry
 from switchboard_policy.compiler.world import Name
 from switchboard_policy.errors import Malformed
 from switchboard_policy.names import gateway_scope
-from switchboard_policy.seal import Keyring
 from switchboard_policy.v1alpha1.parse import Parser
 
 EXIT_SETTINGS: Final = 2
 RETRY_S: Final = 2.0
 FIRST_PASS_S: Final = 5.0
 """kopf's first lists wait for the first publication, but no longer than this."""
+LISTING_GC_OBJECTS: Final = 100_000
+"""What is listed stays: looking for garbage in it, every 700 objects, took a third of the time."""
 
 log = logging.getLogger(__name__)
 
@@ -58,26 +61,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Malformed, OSError, ValueError) as error:
         log.critical("%s", error)
         return 1
-    finally:
-        kube.close()
     return 0
 
 
 class Operator:
     """All parts, wired; ``start`` lets them run."""
 
-    def __init__(self, settings: Settings, kube: Kube, keyrings: Mapping[str, Keyring]) -> None:
+    def __init__(self, settings: Settings, kube: Kube, keys: Mapping[str, ScopeKeys]) -> None:
         loop = asyncio.get_running_loop()
         self._settings = settings
         self._clock = Clock(
             time.monotonic, lambda: datetime.now(UTC), asyncio.sleep, random.SystemRandom()
         )
         self.telemetry = Telemetry()
-        self.store = RedisStore(settings.redis.url, keyrings=lambda scope: keyrings[scope])
+        self.store = RedisStore(settings.redis.url, keyrings=lambda scope: keys[scope].keyring())
         self._inventory = Inventory(Parser(), decode_secret=decode_data)
         self._gateways = [
             (
-                Publication(gateway, keyrings[gateway_scope(gateway.name)], self.store),
+                Publication(gateway, keys[gateway_scope(gateway.name)].keyring, self.store),
                 DataPlanes(
                     gateway_scope(gateway.name),
                     self.store,
@@ -85,6 +86,7 @@ class Operator:
                     summary=Name(settings.namespace, f"switchboard-status-{gateway.name}"),
                     namespace=settings.namespace,
                 ),
+                keys[gateway_scope(gateway.name)],
             )
             for gateway in settings.worlds_gateways()
         ]
@@ -103,7 +105,12 @@ class Operator:
             done=lambda outcome: self.telemetry.status_patches.labels(outcome).inc(),
             changed=self._mark,
         )
-        self.reporter = Reporter(self._inventory, patcher, self._gateways, clock=self._clock)
+        self.reporter = Reporter(
+            self._inventory,
+            patcher,
+            [(publication, planes) for publication, planes, _ in self._gateways],
+            clock=self._clock,
+        )
         self._quarantine = Quarantine(kube, self._inventory)
         self._reconciler = Reconciler(
             self._inventory,
@@ -132,12 +139,15 @@ class Operator:
 
     async def run(self) -> None:
         """Run until cancelled; then release the Lease."""
+        usual = gc.get_threshold()
+        gc.set_threshold(LISTING_GC_OBJECTS)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.leadership.run())
                 await self._load()
                 group.create_task(self._reconciler.run())
                 await self._first_pass()
+                gc.set_threshold(*usual)
                 self.watches.start()
                 group.create_task(self.listing.run())
         finally:
@@ -186,7 +196,7 @@ class Operator:
 
     async def _store_epoch(self) -> int:
         try:
-            return await self.store.epoch([each.scope for each, _ in self._gateways])
+            return await self.store.epoch([each.scope for each, _, _ in self._gateways])
         except ConnectionError as error:
             log.warning("the store: %s", error)
             return 0
@@ -224,27 +234,37 @@ async def _run(settings: Settings, kube: Kube) -> None:
     try:
         port = await admin.start(settings.admin_host, settings.admin_port)
         log.info("admin port %d", port)
-        keyrings = {
-            gateway_scope(gateway.name): await _keyring(kube, settings, gateway.name)
+        keys = {
+            gateway_scope(gateway.name): await _load_keys(kube, settings.namespace, gateway)
             for gateway in settings.gateways
         }
-        health.operator = Operator(settings, kube, keyrings)
+        health.operator = Operator(settings, kube, keys)
         await health.operator.run()
     except asyncio.CancelledError:
         log.info("stopped by a signal")
     finally:
         await admin.stop()
+        await kube.close()
 
 
-async def _keyring(kube: Kube, settings: Settings, gateway: str) -> Keyring:
+async def _load_keys(kube: Kube, namespace: str, gateway: GatewaySettings) -> ScopeKeys:
+    said = gateway.keys
+    keys = ScopeKeys(
+        kube,
+        namespace,
+        gateway.name,
+        pace=Pace(said.rotate_after, said.wait_at_most, said.keep_old_for),
+        random_bytes=secrets.token_bytes,
+        now=lambda: datetime.now(UTC),
+    )
     while True:
         try:
-            return await scope_keyring(
-                kube, settings.namespace, gateway, random_bytes=secrets.token_bytes
-            )
+            await keys.load()
         except KubeError as error:
-            log.error("the scope key of gateway %s: %s", gateway, error)  # noqa: TRY400
+            log.error("the scope key of gateway %s: %s", gateway.name, error)  # noqa: TRY400
             await asyncio.sleep(RETRY_S)
+        else:
+            return keys
 
 
 def _set_up_logging(level: str) -> None:

@@ -1,6 +1,7 @@
 """The Kubernetes API, in the few calls that the operator makes: paths and JSON, no models.
 
-The client is synchronous, so every call runs on a small pool of threads. Errors:
+Of the client library only the login is used: its calls are synchronous and take three times the
+CPU, which counts when thousands of statuses are written. Errors:
 
 KubeError
 ├─ ApiAway        no answer: the server is down, or the way to it is
@@ -13,16 +14,19 @@ KubeError
 import asyncio
 import base64
 import os
+import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Final, Literal
 from urllib.parse import urlencode
 
+import aiohttp
 import msgspec
-import urllib3
 from kubernetes import client, config
+from kubernetes.client.rest import should_bypass_proxies
 
 from switchboard_operator.resources import (
     CONFIG_MAPS,
@@ -44,11 +48,13 @@ from switchboard_operator.resources import (
 from switchboard_policy.compiler.world import Name
 from switchboard_policy.names import API_VERSION
 
-THREADS: Final = 8
+CONNECTIONS: Final = 8
 """Calls in flight at once: enough for 500 status patches a second, few enough to be polite."""
 PAGE_OBJECTS: Final = 500
-TIMEOUT_S: Final = (5.0, 30.0)
-"""To connect, and to wait for an answer."""
+TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=30.0)
+"""To connect, and to wait for an answer; no limit to how long a call waits for a connection."""
+LOGIN_EVERY_S: Final = 5.0
+"""Tokens age; whether there is a new one is asked this often at most."""
 FIELD_MANAGER: Final = "switchboard-operator"
 EPOCH_ANNOTATION: Final = "switchboard.dev/epoch"
 MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "switchboard"}
@@ -119,6 +125,17 @@ class LeaseRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretRecord:
+    """A Secret; ``version`` guards an update."""
+
+    data: Mapping[str, bytes] = field(repr=False)
+    annotations: Mapping[str, str]
+    created: datetime
+    uid: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class LastGood:
     """A kept spec of an object whose newest edit is quarantined."""
 
@@ -132,10 +149,11 @@ class Kube:
     """The API server as the user of the configuration."""
 
     def __init__(self, configuration: client.Configuration) -> None:
-        configuration.connection_pool_maxsize = THREADS
         self._configuration = configuration
-        self._rest: Any = client.ApiClient(configuration).rest_client
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kube")
+        direct = should_bypass_proxies(configuration.host, configuration.no_proxy or "")
+        self._proxy: str | None = None if direct else configuration.proxy
+        self._session: aiohttp.ClientSession | None = None
+        self._login: tuple[float, str | None] = (float("-inf"), None)
 
     def connection(self) -> Connection:
         """Return the credentials as they are now (tokens are renewed when they age)."""
@@ -149,10 +167,10 @@ class Kube:
             key_path=known.key_file,
         )
 
-    def close(self) -> None:
-        """Let calls in flight end, and drop the connections."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._rest.close()
+    async def close(self) -> None:
+        """Drop the connections."""
+        if self._session is not None:
+            await self._session.close()
 
     async def pages(self, resource: Resource, namespace: str = "") -> AsyncIterator[list[Json]]:
         """Yield all objects, a page at a time; all pages are of one moment."""
@@ -209,16 +227,23 @@ class Kube:
         path = LEASES.path(*name)
         return _read_lease(await self._call("PUT", path, body=_write_lease(name, record)))
 
-    async def get_secret(self, name: Name) -> Mapping[str, bytes] | None:
-        """Return a Secret's data; None if there is none."""
+    async def get_secret(self, name: Name) -> SecretRecord | None:
+        """Return a Secret; None if there is none."""
         found = await self._get(SECRETS.path(*name))
-        return None if found is None else decode_data(found)
+        return None if found is None else _read_secret(found)
 
     async def create_secret(self, name: Name, data: Mapping[str, bytes]) -> None:
         """Create a Secret. Raises Conflict if there is one."""
-        encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
-        body = _object("v1", "Secret", name) | {"type": "Opaque", "data": encoded}
+        body = _object("v1", "Secret", name) | {"type": "Opaque", "data": _encode_data(data)}
         await self._call("POST", SECRETS.path(name.namespace), body=body)
+
+    async def patch_secret(
+        self, name: Name, data: Mapping[str, bytes], *, version: str
+    ) -> SecretRecord:
+        """Replace parts of a Secret's data. Raises Conflict if it is of another version."""
+        body = {"metadata": {"resourceVersion": version}, "data": _encode_data(data)}
+        path = SECRETS.path(*name)
+        return _read_secret(await self._call("PATCH", path, body=body, content_type=_MERGE))
 
     async def apply_config_map(self, name: Name, data: Mapping[str, str]) -> str:
         """Create or update a ConfigMap; return its uid."""
@@ -267,11 +292,19 @@ class Kube:
         return None if found is None else str(found["metadata"]["uid"])
 
     async def record_event(
-        self, about: Name, *, uid: str, warning: bool, reason: str, message: str, at: str
+        self,
+        about: Name,
+        *,
+        uid: str,
+        warning: bool,
+        reason: str,
+        message: str,
+        at: str,
+        kind: str = "ConfigMap",
     ) -> None:
-        """Post an Event about a ConfigMap; ``at`` is RFC 3339."""
+        """Post an Event about a ConfigMap or a Secret; ``at`` is RFC 3339."""
         namespace = about.namespace
-        involved = {"apiVersion": "v1", "kind": "ConfigMap", "uid": uid}
+        involved = {"apiVersion": "v1", "kind": kind, "uid": uid}
         event = {
             "apiVersion": "v1",
             "kind": "Event",
@@ -303,26 +336,48 @@ class Kube:
         content_type: str = _JSON,
         accept: str = _JSON,
     ) -> Json:
+        known = self._configuration
         said = {key: value for key, value in (query or {}).items() if value}
-        url = f"{self._configuration.host}{path}" + (f"?{urlencode(said)}" if said else "")
-        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
-        send = partial(self._send, method, url, headers, body)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, send)
-
-    def _send(self, method: Method, url: str, headers: dict[str, str], body: Json | None) -> Json:
-        if authorization := self._authorization():
+        url = f"{known.host}{path}" + (f"?{urlencode(said)}" if said else "")
+        headers = {"Accept": accept, "Content-Type": content_type}
+        if authorization := await self._current_authorization():
             headers["Authorization"] = authorization
         try:
-            answer = self._rest.request(
-                method, url, headers=headers, body=body, _request_timeout=TIMEOUT_S
-            )
-            raw: bytes = answer.read()
-        except (urllib3.exceptions.HTTPError, client.ApiException, OSError) as error:
+            async with self._connected().request(
+                method,
+                url,
+                headers=headers,
+                data=None if body is None else msgspec.json.encode(body),
+                proxy=self._proxy,
+                server_hostname=known.tls_server_name,
+                allow_redirects=False,
+            ) as answer:
+                raw = await answer.read()
+        except (aiohttp.ClientError, OSError) as error:
             raise ApiAway(f"{method} {url}: {error}") from error
-        if answer.status >= 400:  # noqa: PLR2004 - HTTP
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
             refusal = _REFUSALS.get(answer.status, ApiRefused)
             raise refusal(answer.status, f"{method} {url}: {_message(raw)}")
         return msgspec.json.decode(raw, type=dict[str, Any])
+
+    def _connected(self) -> aiohttp.ClientSession:
+        """Return the session of the running loop."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=_tls(self._configuration), limit=CONNECTIONS),
+                # A large list would be packed: seconds of the API server's CPU for a near network.
+                headers={"User-Agent": FIELD_MANAGER, "Accept-Encoding": "identity"},
+                timeout=TIMEOUT,
+            )
+        return self._session
+
+    async def _current_authorization(self) -> str | None:
+        asked_at, authorization = self._login
+        if time.monotonic() - asked_at >= LOGIN_EVERY_S:
+            # On a thread: a kubeconfig may name a program that is run for a new token.
+            authorization = await asyncio.to_thread(self._authorization)
+            self._login = (time.monotonic(), authorization)
+        return authorization
 
     def _authorization(self) -> str | None:
         known = self._configuration
@@ -341,7 +396,6 @@ def connect(kubeconfig: str | None = None) -> Kube:
     # The loaders are not typed.
     load: Any = config
     found = client.Configuration()
-    found.retries = urllib3.Retry(total=1, redirect=0)
     try:
         if kubeconfig or os.environ.get("KUBECONFIG"):
             load.load_kube_config(kubeconfig, client_configuration=found)
@@ -361,6 +415,21 @@ def connect(kubeconfig: str | None = None) -> Kube:
 def decode_data(secret: Raw) -> dict[str, bytes]:
     """Return the data of a Secret as bytes."""
     return {key: base64.b64decode(text) for key, text in part(secret, "data").items()}
+
+
+def _encode_data(data: Mapping[str, bytes]) -> dict[str, str]:
+    return {key: base64.b64encode(value).decode() for key, value in data.items()}
+
+
+def _read_secret(found: Json) -> SecretRecord:
+    meta = found["metadata"]
+    return SecretRecord(
+        data=decode_data(found),
+        annotations=part(meta, "annotations"),
+        created=datetime.fromisoformat(meta["creationTimestamp"]),
+        uid=meta["uid"],
+        version=meta["resourceVersion"],
+    )
 
 
 def last_good_name(key: ObjectKey, uid: str) -> Name:
@@ -400,6 +469,16 @@ def _read_lease(found: Json) -> LeaseRecord:
         epoch=int(epoch) if epoch.isdigit() else 0,
         version=meta["resourceVersion"],
     )
+
+
+def _tls(known: client.Configuration) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=known.ssl_ca_cert)
+    if not known.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if known.cert_file:
+        context.load_cert_chain(known.cert_file, known.key_file)
+    return context
 
 
 def _message(raw: bytes) -> str:

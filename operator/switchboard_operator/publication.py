@@ -5,7 +5,8 @@ acks can be compared with it, and what is still under way.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,20 +32,28 @@ class Placed:
 
 
 class Publication:
-    """One gateway: compiled here, published when this replica leads."""
+    """One gateway: compiled here, published when this replica leads.
 
-    def __init__(self, gateway: Gateway, keyring: Keyring, store: StoreWriter) -> None:
+    ``keyring`` returns the scope's keys of the moment, the same object until they change.
+    """
+
+    def __init__(
+        self, gateway: Gateway, keyring: Callable[[], Keyring], store: StoreWriter
+    ) -> None:
         self.gateway = gateway
         self.scope = gateway_scope(gateway.name)
         self._store = store
-        self._compiler = Compiler(gateway, keyring)
+        self._keyring = keyring
+        self._compiler = Compiler(gateway, keyring())
         self._epoch = 0
+        self._signed: tuple[str, Revision] | None = None
         self._placed: dict[Channel, dict[str, Placed]] = {channel: {} for channel in CHANNELS}
         self._revision: dict[Channel, Revision] = dict.fromkeys(CHANNELS, ZERO)
         self.compilation = Compilation({}, {}, {})
 
     def compile(self, world: World) -> bool:
         """Compile; say whether anything came out differently."""
+        self._compiler.rekey(self._keyring())
         before, self.compilation = self.compilation, self._compiler.compile(world)
         return before is not self.compilation
 
@@ -52,6 +61,15 @@ class Publication:
     def revision(self) -> Revision:
         """The newest of the policy channel that this replica knows of; ZERO before it led."""
         return self._revision["policy"]
+
+    def signed(self, key_id: str) -> Revision | None:
+        """Return a revision of the policy channel since which this key signs all that is there.
+
+        None where another key still may, or where this replica has not published yet.
+        """
+        if self._signed is None or self._signed[0] != key_id:
+            return None
+        return self._signed[1]
 
     def required(self, keys: tuple[str, ...]) -> dict[str, Revision]:
         """Return the revision at which each of these objects of the policy channel changed."""
@@ -72,13 +90,19 @@ class Publication:
 
         Raises ConnectionError and Deposed; what was not published is tried again by the next call.
         """
-        changed: set[str] = set()
+        key_id, changed = self._keyring().current, set[str]()
+        anew = self._epoch != epoch or self.signed(key_id) is None
         for channel in CHANNELS:
-            if self._epoch != epoch:
-                changed |= await self._adopt(channel, epoch)
-            else:
-                changed |= await self._publish(channel, epoch)
+            write = self._adopt if anew else self._publish
+            changed |= await write(channel, epoch)
         self._epoch = epoch
+        if anew:
+            self._signed = key_id, self.revision
+        elif changed:
+            # An edit may be the first to meet a loss: the other channel has lost as much. Should
+            # this fail, the upkeep does it; what was published must be told.
+            with suppress(ConnectionError):
+                changed |= await self.mend(epoch, thoroughly=False)
         return changed
 
     async def mend(self, epoch: int, *, thoroughly: bool) -> set[str]:

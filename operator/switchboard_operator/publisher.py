@@ -5,17 +5,10 @@ nothing. Where things are is in ``switchboard_policy.store.layout``; why, in
 docs/adr/0004-store-layout.md.
 """
 
-import asyncio
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
 
 from switchboard_policy.errors import Deposed
 from switchboard_policy.store import (
@@ -28,7 +21,7 @@ from switchboard_policy.store import (
     PodSeen,
     Revision,
 )
-from switchboard_policy.store.address import parse_address
+from switchboard_policy.store.connect import Script, StoreClient, StoreRefused
 from switchboard_policy.store.layout import (
     LOG_LINES_MAX,
     channel_keys,
@@ -43,14 +36,13 @@ from switchboard_policy.store.writer import At, Keyrings, LedgerWriter, Tail
 
 #: A store that does not answer within this is away; the reconciler tries again.
 TIMEOUT_S: Final = 5.0
-#: Blocking reads end within this, whatever the caller asked for: less than the socket's limit.
-BLOCK_MS_MAX: Final = 2_000
-
 #: Fields of a new manifest go out in portions of this many (some 150 KB).
 _STAGED_FIELDS: Final = 500
 #: Time enough for a rewrite; what an interrupted one leaves behind is gone after that.
 _STAGED_MS: Final = 600_000
 _COLLECT_ENTRIES: Final = 500
+#: Part of the server's answer to a line that is not newer than the log's last.
+_LOG_IS_AHEAD: Final = "equal or smaller"
 
 # Ends the script where the store holds a newer epoch, and shuts out the older ones.
 _FENCE: Final = """
@@ -135,45 +127,42 @@ class RedisStore(LedgerWriter):
 
     def __init__(self, url: str, *, keyrings: Keyrings) -> None:
         super().__init__(keyrings=keyrings)
-        self._redis, self._sentinels = _connect(url)
-        self._claim_script = self._redis.register_script(_CLAIM)
-        self._edit_script = self._redis.register_script(_EDIT)
-        self._rewrite_script = self._redis.register_script(_REWRITE)
-        self._drop_script = self._redis.register_script(_DROP)
-        self._acks_read: dict[str, bytes] = {}
+        self._client = StoreClient(url, timeout_s=TIMEOUT_S)
+        self._claim_script = self._client.script(_CLAIM)
+        self._edit_script = self._client.script(_EDIT)
+        self._rewrite_script = self._client.script(_REWRITE)
+        self._drop_script = self._client.script(_DROP)
+        self._acks_read: dict[str, str] = {}
 
     async def close(self) -> None:
         """Close the connections."""
-        with _reaching_the_store():
-            for client in (self._redis, *self._sentinels):
-                await client.aclose()
+        await self._client.close()
 
     async def check_eviction(self) -> str | None:
         """Return what is wrong with the server's eviction policy; None if nothing is."""
-        (memory,) = await self._pipeline(("INFO", "memory"))
-        policy = memory.get("maxmemory_policy", "unknown")
-        if policy == "noeviction":
+        wrong = await self._client.eviction_policies() - {"noeviction"}
+        if not wrong:
             return None
         return (
-            f"the store's maxmemory-policy is {policy}: it may drop policy that is in force; "
-            "set it to noeviction"
+            f"the store's maxmemory-policy is {', '.join(sorted(wrong))}: it may drop policy that "
+            "is in force; set it to noeviction"
         )
 
     async def epoch(self, scopes: Sequence[str]) -> int:
         """See ``StoreWriter.epoch``."""
         heads = [channel_keys(scope, channel).head for scope in scopes for channel in CHANNELS]
-        found = await self._pipeline(*(("HMGET", head, "fence", "epoch") for head in heads))
+        found = await self._client.pipeline(*(("HMGET", head, "fence", "epoch") for head in heads))
         return max((int(value) for pair in found for value in pair if value), default=0)
 
     async def head(self, scope: str, channel: Channel) -> Head | None:
         """See ``StoreWriter.head``."""
-        (parts,) = await self._pipeline(("HGETALL", channel_keys(scope, channel).head))
+        (parts,) = await self._client.pipeline(("HGETALL", channel_keys(scope, channel).head))
         return read_head(parts)
 
     async def manifest(self, scope: str, channel: Channel) -> Manifest | None:
         """See ``StoreWriter.manifest``."""
         keys = channel_keys(scope, channel)
-        found = await self._pipeline(
+        found = await self._client.pipeline(
             ("HGETALL", keys.head), ("HGETALL", keys.manifest), atomic=True
         )
         return _manifest(*found)
@@ -181,7 +170,7 @@ class RedisStore(LedgerWriter):
     async def tail(self, at: At) -> Tail:
         """See ``LedgerWriter.tail``."""
         keys = channel_keys(*at)
-        parts, fields, lines = await self._pipeline(
+        parts, fields, lines = await self._client.pipeline(
             ("HGETALL", keys.head),
             ("HLEN", keys.manifest),
             ("XREVRANGE", keys.log, "+", "-", "COUNT", 1),
@@ -227,27 +216,29 @@ class RedisStore(LedgerWriter):
         if not digests:
             return {}
         keys = channel_keys(*at)
-        (found,) = await self._pipeline(("MGET", *(keys.entry(digest) for digest in digests)))
+        (found,) = await self._client.pipeline(
+            ("MGET", *(keys.entry(digest) for digest in digests))
+        )
         return {
             digest: body for digest, body in zip(digests, found, strict=True) if body is not None
         }
 
     async def put(self, at: At, bodies: Mapping[str, bytes]) -> None:
         """See ``LedgerWriter.put``."""
-        keys, now_ms = channel_keys(*at), await self._now_ms()
+        keys = channel_keys(*at)
+        now_ms = await self._client.now_ms(keys.retired)
         marks = [part for digest in bodies for part in (now_ms, digest)]
-        await self._pipeline(
+        await self._client.pipeline(
             ("ZADD", keys.retired, "NX", *marks),
             *(("SET", keys.entry(digest), body) for digest, body in bodies.items()),
         )
 
     async def unreferenced(self, at: At, *, for_ms: int) -> Sequence[str]:
         """See ``LedgerWriter.unreferenced``."""
-        until_ms = await self._now_ms() - for_ms
+        retired = channel_keys(*at).retired
+        until_ms = await self._client.now_ms(retired) - for_ms
         limit = ("LIMIT", 0, _COLLECT_ENTRIES)
-        (due,) = await self._pipeline(
-            ("ZRANGEBYSCORE", channel_keys(*at).retired, "-inf", until_ms, *limit)
-        )
+        (due,) = await self._client.pipeline(("ZRANGEBYSCORE", retired, "-inf", until_ms, *limit))
         return [digest.decode(errors="replace") for digest in due]
 
     async def drop(self, at: At, *, epoch: int, delete: Sequence[str], keep: Sequence[str]) -> None:
@@ -260,10 +251,10 @@ class RedisStore(LedgerWriter):
     async def pods(self, scope: str) -> Sequence[PodSeen]:
         """See ``StoreWriter.pods``."""
         keys = pod_keys(scope)
-        records, seen = await self._pipeline(
+        records, seen = await self._client.pipeline(
             ("HGETALL", keys.pods), ("ZRANGE", keys.seen, 0, -1, "WITHSCORES"), atomic=True
         )
-        now_ms = await self._now_ms()
+        now_ms = await self._client.now_ms(keys.seen)
         ages_ms = {name: now_ms - int(float(at_ms)) for name, at_ms in _pairs(seen).items()}
         return [
             PodSeen(pod=pod, age_ms=ages_ms.get(name, now_ms))
@@ -274,107 +265,40 @@ class RedisStore(LedgerWriter):
     async def forget(self, scope: str, pod: str) -> None:
         """See ``StoreWriter.forget``."""
         keys = pod_keys(scope)
-        await self._pipeline(("HDEL", keys.pods, pod), ("ZREM", keys.seen, pod), atomic=True)
+        await self._client.pipeline(("HDEL", keys.pods, pod), ("ZREM", keys.seen, pod), atomic=True)
 
     async def wait_for_acks(self, scopes: Sequence[str], *, timeout_ms: int) -> set[str]:
         """See ``StoreWriter.wait_for_acks``."""
-        streams = {pod_keys(scope).acks.encode(): scope for scope in scopes}
-        after = [self._acks_read.get(scope, b"0-0") for scope in scopes]
-        # BLOCK 0 would be for ever.
-        block_ms = max(1, min(timeout_ms, BLOCK_MS_MAX))
-        (found,) = await self._pipeline(("XREAD", "BLOCK", block_ms, "STREAMS", *streams, *after))
-        news: set[str] = set()
-        for stream, acks in found or ():
-            self._acks_read[streams[stream]] = acks[-1][0]
-            news.add(streams[stream])
-        return news
+        streams = {pod_keys(scope).acks: scope for scope in scopes}
+        after = {key: self._acks_read.get(scope, "0-0") for key, scope in streams.items()}
+        found = await self._client.streams(after, timeout_ms=timeout_ms)
+        news = {streams[key]: acks[-1][0].decode() for key, acks in found.items()}
+        self._acks_read |= news
+        return set(news)
 
     async def _stage(self, staged: str, step: Rewrite) -> None:
-        await self._pipeline(("DEL", staged))
+        await self._client.pipeline(("DEL", staged))
         for start in range(0, len(step.fields), _STAGED_FIELDS):
             portion = step.fields[start : start + _STAGED_FIELDS]
             pairs = [
                 part for field in portion for part in (field.object, msgspec.json.encode(field))
             ]
-            await self._pipeline(("HSET", staged, *pairs), ("PEXPIRE", staged, _STAGED_MS))
+            await self._client.pipeline(("HSET", staged, *pairs), ("PEXPIRE", staged, _STAGED_MS))
 
-    async def _step(self, script: Any, keys: Sequence[str], args: Sequence[Any]) -> bool:
+    async def _step(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> bool:
         try:
             (answer,) = await self._run(script, keys, args)
-        except _LogIsAhead:
-            return False
+        except StoreRefused as error:
+            if _LOG_IS_AHEAD in str(error):
+                return False
+            raise
         return bool(answer == b"done")
 
-    async def _run(self, script: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        with _reaching_the_store():
-            answer = await script(keys=keys, args=args)
+    async def _run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        answer = await self._client.run(script, keys, args)
         if answer[0] == b"deposed":
             raise Deposed(answer[1])
         return answer
-
-    async def _now_ms(self) -> int:
-        ((seconds, microseconds),) = await self._pipeline(("TIME",))
-        return int(seconds) * 1000 + int(microseconds) // 1000
-
-    async def _pipeline(self, *commands: tuple[Any, ...], atomic: bool = False) -> Sequence[Any]:
-        with _reaching_the_store():
-            pipe: Any = self._redis.pipeline(transaction=atomic)
-            async with pipe:
-                for command in commands:
-                    pipe.execute_command(*command)
-                answers: Sequence[Any] = await pipe.execute()
-                return answers
-
-
-class _LogIsAhead(Exception):
-    pass
-
-
-@contextmanager
-def _reaching_the_store() -> Generator[None]:
-    task = asyncio.current_task()
-    cancelled = task.cancelling() if task else 0
-    try:
-        yield
-    except ResponseError as error:
-        if "equal or smaller" in str(error):
-            raise _LogIsAhead from error
-        raise ConnectionError(f"the store refuses: {error}") from error
-    except (RedisError, OSError) as error:
-        raise ConnectionError(f"the store is away: {error}") from error
-    finally:
-        # The client can lose a cancellation that comes together with an answer.
-        if task and task.cancelling() > cancelled:
-            raise asyncio.CancelledError
-
-
-def _connect(url: str) -> tuple[Redis, Sequence[Redis]]:
-    address = parse_address(url)
-    # The client's constructors are not fully typed.
-    server: Any = Redis
-    sentinel: Any = Sentinel
-    options: dict[str, Any] = {
-        "protocol": 2,
-        "retry": Retry(NoBackoff(), 0),
-        "socket_connect_timeout": TIMEOUT_S,
-        "socket_keepalive": True,
-        "socket_timeout": TIMEOUT_S,
-    }
-    if isinstance(address, str):
-        client: Redis = server.from_url(address, **options)
-        return client, ()
-    if address.tls:
-        options |= {"ssl": True, "ssl_ca_certs": address.ca_file}
-    login = {"username": address.sentinel_username, "password": address.sentinel_password}
-    watchers = sentinel(
-        address.hosts,
-        sentinel_kwargs={**options, **login},
-        db=address.db,
-        username=address.username,
-        password=address.password,
-        **options,
-    )
-    return watchers.master_for(address.service), watchers.sentinels
 
 
 def _manifest(head: Mapping[bytes, bytes], fields: Mapping[bytes, bytes]) -> Manifest | None:

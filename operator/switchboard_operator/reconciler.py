@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from switchboard_operator.credentials import ScopeKeys
 from switchboard_operator.dataplanes import DataPlanes
 from switchboard_operator.inventory import Inventory
 from switchboard_operator.kube import KubeError
@@ -21,7 +22,7 @@ from switchboard_operator.quarantine import Quarantine
 from switchboard_operator.reporter import Reporter
 from switchboard_operator.resources import ObjectKey
 from switchboard_operator.telemetry import Telemetry
-from switchboard_policy.errors import Deposed
+from switchboard_policy.errors import Deposed, Malformed
 from switchboard_policy.store import StoreWriter
 
 UPKEEP_EVERY_S: Final = 5.0
@@ -38,13 +39,13 @@ log = logging.getLogger(__name__)
 class Reconciler:
     """Everything that follows from the inventory, the leadership and the pods' acks.
 
-    Every replica compiles; only the leader publishes and reports.
+    Every replica compiles; only the leader publishes, reports and rotates keys.
     """
 
     def __init__(
         self,
         inventory: Inventory,
-        gateways: Sequence[tuple[Publication, DataPlanes]],
+        gateways: Sequence[tuple[Publication, DataPlanes, ScopeKeys]],
         store: StoreWriter,
         *,
         reporter: Reporter,
@@ -64,6 +65,7 @@ class Reconciler:
         self._dirty = asyncio.Event()
         self._dirty_since: float | None = None
         self._unreported = set[ObjectKey]()
+        self._keyed_epoch: int | None = None
         self._reported_epoch: int | None = None
         self._writing = asyncio.Lock()
         self._failures = 0
@@ -96,14 +98,15 @@ class Reconciler:
 
     async def _pass(self, since: float | None) -> None:
         self._unreported |= self._inventory.edited()
+        await self._load_keys()
         began = time.perf_counter()
-        for publication, _ in self._gateways:
+        for publication, _, _ in self._gateways:
             if publication.compile(self._inventory.world):
                 self._unreported |= self._reporter.compiled(publication)
         self._telemetry.compile_seconds.observe(time.perf_counter() - began)
         epoch = self._leadership.epoch
         self._telemetry.leader.set(epoch is not None)
-        if epoch is None:
+        if epoch is None or epoch != self._keyed_epoch:
             return
         self._telemetry.epoch.set(epoch)
         self._quarantine.touch(self._unreported)
@@ -111,12 +114,26 @@ class Reconciler:
             await self._report(epoch)
             await self._quarantine.settle()
 
+    async def _load_keys(self) -> None:
+        """Read the keys once an epoch: another leader may have rotated them since the last time."""
+        epoch = self._leadership.epoch
+        if epoch is None or epoch == self._keyed_epoch:
+            return
+        try:
+            for _, _, keys in self._gateways:
+                await keys.load()
+        except (KubeError, Malformed) as error:
+            log.error("nothing is published: the scope keys: %s", error)  # noqa: TRY400
+            asyncio.get_running_loop().call_later(BACKOFF_MAX_S, self.mark)
+        else:
+            self._keyed_epoch = epoch
+
     async def _publish(self, epoch: int, since: float | None) -> bool:
         """Publish; on a failure have another pass later. False where this replica was deposed."""
         began, changed = time.perf_counter(), set[str]()
         try:
             async with self._writing:
-                for publication, planes in self._gateways:
+                for publication, planes, _ in self._gateways:
                     if self._reported_epoch != epoch:
                         await planes.refresh()
                     changed |= await publication.publish(epoch)
@@ -156,7 +173,7 @@ class Reconciler:
         asyncio.get_running_loop().call_later(delay_s, self.mark)
 
     async def _follow_acks(self) -> None:
-        planes = {each.scope: each for _, each in self._gateways}
+        planes = {each.scope: each for _, each, _ in self._gateways}
         while True:
             try:
                 news = await self._store.wait_for_acks(list(planes), timeout_ms=ACKS_TIMEOUT_MS)
@@ -179,6 +196,7 @@ class Reconciler:
                 await self._mend(epoch)
                 await self._look_after_pods()
                 await self._quarantine.settle()
+                await self._rotate_keys()
             except Deposed as error:
                 self._leadership.step_down(str(error))
             except ConnectionError as error:
@@ -192,7 +210,7 @@ class Reconciler:
             self._thorough_at = now
         changed: set[str] = set()
         async with self._writing:
-            for publication, _ in self._gateways:
+            for publication, _, _ in self._gateways:
                 changed |= await publication.mend(epoch, thoroughly=thoroughly)
                 if now - self._collect_at >= COLLECT_EVERY_S:
                     await publication.collect(epoch)
@@ -201,8 +219,21 @@ class Reconciler:
         if changed:
             await self._reporter.report(self._reporter.dependants(changed))
 
+    async def _rotate_keys(self) -> None:
+        if self._failures:
+            # What the data planes said is old, and the store could not take what follows.
+            return
+        for publication, planes, keys in self._gateways:
+            scope, overruled = publication.scope, keys.overruled
+            if await keys.turn(planes.pods, publication.signed):
+                self.mark()
+            self._telemetry.scope_keys.labels(scope).set(len(keys.keyring().ids))
+            self._telemetry.scope_key_created.labels(scope).set(keys.created.timestamp())
+            self._telemetry.scope_key_waits.labels(scope).set(len(keys.waiting_for))
+            self._telemetry.scope_key_overruled.labels(scope).inc(keys.overruled - overruled)
+
     async def _look_after_pods(self) -> None:
-        for publication, planes in self._gateways:
+        for publication, planes, _ in self._gateways:
             await planes.forget_gone()
             await planes.report(
                 publication.revision, monotonic_s=self._clock.monotonic(), now=self._clock.now()

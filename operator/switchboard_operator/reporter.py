@@ -27,9 +27,17 @@ from switchboard_policy.v1alpha1.modelbackend import ModelBackendSpec
 TICK_S: Final = 1.0
 GRACE_S: Final = 1.0
 """Pods ack within milliseconds: an object that only waits for them gets one patch, not two."""
+OBJECTS_A_TURN: Final = 32
+"""Looked at before others get the loop; thousands take a good part of a second."""
 
 _UNSETTLED: Final = frozenset(
-    {Reason.WAITING_FOR_PODS, Reason.NO_DATA_PLANES, Reason.REFUSED_BY_POD, Reason.PENDING}
+    {
+        Reason.WAITING_FOR_PODS,
+        Reason.NO_DATA_PLANES,
+        Reason.REFUSED_BY_POD,
+        Reason.PENDING,
+        Reason.STORE_UNAVAILABLE,
+    }
 )
 
 
@@ -77,8 +85,16 @@ class Reporter:
         return {dependant for key in keys for dependant in self._dependants.get(key, ())}
 
     def waiting(self) -> set[ObjectKey]:
-        """Return objects that an ack may help, and those that a pod began or ceased to refuse."""
-        found = set(self._unsettled)
+        """Return objects that an ack may help, and those that a pod began or ceased to refuse.
+
+        One that is held back for pods is not looked at before the last of them is there.
+        """
+        slowest = [
+            (publication, min(seen.pod.revision for seen in planes.pods))
+            for publication, planes in self._gateways
+            if planes.pods
+        ]
+        found = self._unsettled - {key for key in self._held_back if self._waits_on(key, slowest)}
         for publication, planes in self._gateways:
             now, before = planes.refused(), self._refused.get(publication.scope, frozenset())
             found |= self.dependants(now ^ before)
@@ -92,8 +108,10 @@ class Reporter:
 
     async def report(self, keys: Iterable[ObjectKey]) -> None:
         """Look at these objects, and have their statuses written where they differ."""
-        for key in keys:
+        for number, key in enumerate(keys, start=1):
             await self._report(key)
+            if not number % OBJECTS_A_TURN:
+                await asyncio.sleep(0)
 
     async def run(self) -> None:
         """Write statuses until cancelled."""
@@ -156,7 +174,16 @@ class Reporter:
             pending = ""
             if publication.lags(report.keys):
                 pending = f"Not in the store yet: {self.trouble or 'it is being written'}"
-            yield stand(planes.pods, required, pending)
+            yield stand(planes.pods, required, pending, store_away=bool(pending and self.trouble))
+
+    def _waits_on(self, key: ObjectKey, slowest: Iterable[tuple[Publication, Revision]]) -> bool:
+        """Say whether an object needs a later revision than some pod has."""
+        keys = self._keys.get(key, ())
+        return any(
+            revision < required
+            for publication, revision in slowest
+            for required in publication.required(keys).values()
+        )
 
     def _hold_back(self, key: ObjectKey, status: Status, standing: Standing) -> bool:
         programmed = status.verdict(PROGRAMMED)

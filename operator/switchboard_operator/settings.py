@@ -6,16 +6,27 @@ who may write RoutingPolicies must not decide whose policies win.
 
 import argparse
 import os
+import re
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from switchboard_policy.compiler.world import Gateway
 from switchboard_policy.store.address import parse_address
+from switchboard_policy.v1alpha1.common import DURATION_PATTERN, PATTERN_WORDS, duration_ms
 
 ENVIRONMENT_PREFIX: Final = "SWITCHBOARD_"
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -24,6 +35,18 @@ GATEWAYS_MAX: Final = 64
 Label = Annotated[
     str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 ]
+
+
+def _duration(said: object) -> object:
+    if isinstance(said, timedelta):
+        return said
+    if not isinstance(said, str) or not re.fullmatch(DURATION_PATTERN, said):
+        raise ValueError(f"write {PATTERN_WORDS[DURATION_PATTERN]}")
+    return timedelta(milliseconds=duration_ms(said))
+
+
+#: A GEP-2257 duration.
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
 class SettingsInvalid(Exception):
@@ -36,6 +59,14 @@ class _Part(BaseModel):
     )
 
 
+class KeySettings(_Part):
+    """How a gateway's scope key is rotated; see ``rotation.Pace``."""
+
+    rotate_after: Duration = timedelta(hours=720)
+    wait_at_most: Duration = timedelta(minutes=15)
+    keep_old_for: Duration = timedelta(minutes=5)
+
+
 class GatewaySettings(_Part):
     """One gateway: whose policies it serves, and whose win."""
 
@@ -45,6 +76,7 @@ class GatewaySettings(_Part):
     selector: dict[str, str] = Field(default_factory=dict)
     order: list[Label] = Field(default_factory=list)
     platform_namespace: Label | None = None
+    keys: KeySettings = KeySettings()
 
     @model_validator(mode="after")
     def _selector_belongs_to_admit(self) -> "GatewaySettings":
@@ -116,7 +148,10 @@ class Settings(_Part):
 _FLAGS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "namespace": (("namespace",), "namespace of the operator (default: the pod's)"),
     "watch-namespaces": (("watchNamespaces",), "comma-separated; default: all namespaces"),
-    "redis-url": (("redis", "url"), "redis://, rediss:// or a Sentinel address"),
+    "redis-url": (
+        ("redis", "url"),
+        "redis://, rediss://, or the address of Sentinels or of a Cluster",
+    ),
     "lease-name": (("lease", "name"), "name of the Lease"),
     "admin-host": (("adminHost",), "address of the admin port"),
     "admin-port": (("adminPort",), "admin port: /livez /readyz /metrics"),

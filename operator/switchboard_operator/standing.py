@@ -11,7 +11,8 @@ class Standing:
     """How far one object's newest entries have come at the data planes of its scopes.
 
     ``revision`` is the one that a pod must have reached, None if nothing of the object is
-    published. ``pending`` says why its newest form is not in the store yet, "" if it is.
+    published. ``pending`` says why its newest form is not in the store yet, "" if it is;
+    ``store_away``: because the store takes nothing.
     """
 
     revision: Revision | None = None
@@ -20,12 +21,19 @@ class Standing:
     behind: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     pending: str = ""
+    store_away: bool = False
 
 
-def stand(pods: Iterable[PodSeen], keys: Mapping[str, Revision], pending: str = "") -> Standing:
+def stand(
+    pods: Iterable[PodSeen],
+    keys: Mapping[str, Revision],
+    pending: str = "",
+    *,
+    store_away: bool = False,
+) -> Standing:
     """Compare acks with the revisions at which an object's entries last changed."""
     if not keys:
-        return Standing(pending=pending)
+        return Standing(pending=pending, store_away=store_away)
     required = max(keys.values())
     total = acked = 0
     behind: list[str] = []
@@ -47,6 +55,7 @@ def stand(pods: Iterable[PodSeen], keys: Mapping[str, Revision], pending: str = 
         behind=tuple(sorted(behind)),
         refused=tuple(sorted(refused)),
         pending=pending,
+        store_away=store_away,
     )
 
 
@@ -62,4 +71,5 @@ def combine(standings: Iterable[Standing]) -> Standing:
         behind=tuple(pod for each in every for pod in each.behind),
         refused=tuple(pod for each in every for pod in each.refused),
         pending=next((each.pending for each in every if each.pending), ""),
+        store_away=any(each.store_away for each in every),
     )

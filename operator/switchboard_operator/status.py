@@ -36,6 +36,8 @@ OURS: Final = frozenset(
 )
 #: Reasons for which a backend or policy that is not programmed is ready all the same.
 _READY_UNPROGRAMMED: Final = frozenset({Reason.NOT_REFERENCED, Reason.NO_DATA_PLANES})
+#: Reasons for which it will be programmed without anybody's doing.
+_UNDER_WAY: Final = frozenset({Reason.WAITING_FOR_PODS, Reason.PENDING, Reason.STORE_UNAVAILABLE})
 #: Reasons whose message counts pods.
 _COUNTING: Final = frozenset(
     {Reason.WAITING_FOR_PODS, Reason.PROGRAMMED, Reason.NO_DATA_PLANES, Reason.READY}
@@ -97,7 +99,7 @@ def assess(
         pods = held.pods
     verdicts = [accepted, resolved, programmed]
     verdicts.extend(_degraded(report))
-    if programmed.reason in (Reason.WAITING_FOR_PODS, Reason.PENDING):
+    if programmed.reason in _UNDER_WAY:
         verdicts.append(_yes(RECONCILING, programmed.reason, programmed.message))
     if not accepted.holds or programmed.reason == Reason.REFUSED_BY_POD:
         why = programmed if accepted.holds else accepted
@@ -225,7 +227,8 @@ def _resolved(report: ObjectReport) -> Verdict:
 
 def _programmed(report: ObjectReport, standing: Standing) -> Verdict:
     if standing.pending:
-        return _no(PROGRAMMED, Reason.PENDING, _bounded(standing.pending))
+        reason = Reason.STORE_UNAVAILABLE if standing.store_away else Reason.PENDING
+        return _no(PROGRAMMED, reason, _bounded(standing.pending))
     if standing.revision is None:
         return _unpublished(report)
     at = f"revision {standing.revision}"

@@ -32,6 +32,18 @@ class Telemetry:
         self.synced = self._gauge("synced", "1 once every kind was listed.")
         self.dataplanes = self._gauge("dataplanes", "Data planes by scope.", "scope", "state")
         self.revision = self._gauge("revision", "Newest sequence of the policy channel.", "scope")
+        self.scope_keys = self._gauge(
+            "scope_keys", "Live scope keys: two while one is rotated.", "scope"
+        )
+        self.scope_key_created = self._gauge(
+            "scope_key_created_timestamp_seconds", "When the key in use was made.", "scope"
+        )
+        self.scope_key_waits = self._gauge(
+            "scope_key_waits_for_pods", "Data planes that a rotation waits for.", "scope"
+        )
+        self.scope_key_overruled = self._counter(
+            "scope_key_overruled", "Steps of a rotation that did not wait any longer.", "scope"
+        )
         self.objects = self._gauge(
             "objects", "Objects by kind and condition.", "kind", "condition", "status"
         )

@@ -29,6 +29,14 @@ class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
+class ScopeSecrets:
+    """What a scope key file says: the id of the key that writes, and every key's 32 bytes by id."""
+
+    current: str
+    keys: Mapping[str, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class _ScopeKey:
     signing: bytes
     tagging: bytes
@@ -48,6 +56,11 @@ class Keyring:
     current: str
     _keys: Mapping[str, _ScopeKey] = field(repr=False)
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the live keys, in order."""
+        return tuple(sorted(self._keys))
+
     def sign(self, *fields: str) -> str:
         """Return ``KEYID:HEX``, an HMAC-SHA256 over the scope and the fields, in order."""
         return f"{self.current}:{self._mac(self._keys[self.current], fields)}"
@@ -56,8 +69,10 @@ class Keyring:
         """Check a signature made by ``sign``; raises BadSignature."""
         key_id, _, digest = mac.partition(":")
         key = self._keys.get(key_id)
+        if key is None:
+            raise BadSignature(f"scope {self.scope} has no key {key_id!r} here")
         # As bytes: compare_digest raises TypeError on text that is not ASCII.
-        if key is None or not hmac.compare_digest(
+        if not hmac.compare_digest(
             self._mac(key, fields).encode(), digest.encode(errors="replace")
         ):
             raise BadSignature(f"no signature of scope {self.scope} for {' '.join(fields)}")
@@ -69,7 +84,7 @@ class Keyring:
         """
         key = self._keys.get(key_id)
         if key is None:
-            raise BadSignature(f"scope {self.scope} has no key {key_id!r}")
+            raise BadSignature(f"scope {self.scope} has no key {key_id!r} here")
         return int.from_bytes(hmac.digest(key.tagging, _joined(self.scope, *fields), "sha256"))
 
     def seal(self, plaintext: bytes, *context: str) -> bytes:
@@ -83,7 +98,7 @@ class Keyring:
         """Open what ``seal`` made; raises BadSeal."""
         key = self._keys.get(key_id)
         if key is None:
-            raise BadSeal(f"scope {self.scope} has no key {key_id!r}")
+            raise BadSeal(f"scope {self.scope} has no key {key_id!r} here")
         nonce, ciphertext = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
         try:
             return key.sealing.decrypt(nonce, ciphertext, _joined(self.scope, *context))
@@ -95,6 +110,12 @@ class Keyring:
 
 
 def read_keyring(scope: str, raw: bytes) -> Keyring:
+    """Return the keyring of a scope key file; raises Malformed."""
+    said = read_key_file(raw)
+    return Keyring(scope, said.current, {name: _derive(key) for name, key in said.keys.items()})
+
+
+def read_key_file(raw: bytes) -> ScopeSecrets:
     """Read a scope key file: ``{"current": ID, "keys": {ID: BASE64 of 32 bytes}}``.
 
     Raises Malformed, naming what is wrong and never the key.
@@ -110,7 +131,7 @@ def read_keyring(scope: str, raw: bytes) -> Keyring:
             raise Malformed(f"scope key file: key {key_id!r} has {len(key)} bytes, not {KEY_BYTES}")
         if not key_id or ":" in key_id:
             raise Malformed(f"scope key file: {key_id!r} is no key id (empty, or with a colon)")
-    return Keyring(scope, said.current, {name: _derive(key) for name, key in said.keys.items()})
+    return ScopeSecrets(said.current, said.keys)
 
 
 def write_key_file(current: str, keys: Mapping[str, bytes]) -> bytes:

@@ -2,8 +2,11 @@
 
 Two of the 20 rules are CEL, one guardrail (CEL too) is in force. Prints a table and writes
 ``.bench/decide.json``: {p50_us, p99_us} and what they were measured on.
+
+``--smoke``: only as many decisions as show that the benchmark still runs.
 """
 
+import argparse
 import gc
 from random import Random
 from statistics import quantiles
@@ -22,6 +25,7 @@ POLICIES = 100
 RULES = 20
 CANDIDATES = 20
 DECISIONS = 20_000
+SMOKE_DECISIONS = 200
 
 
 def build() -> Snapshot:
@@ -62,6 +66,9 @@ def _match(index: int) -> ir.Match:
 
 def main() -> None:
     """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true")
+    decisions = SMOKE_DECISIONS if parser.parse_args().smoke else DECISIONS
     running, signals, rng = build(), SignalTable(), Random(1)
     headers = {"content-type": "application/json", "user-agent": "bench", "x-team": "a"}
     text = "Tell me how a Kubernetes scheduler picks a node. " * 8
@@ -77,7 +84,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     took_us = []
-    for number in range(DECISIONS):
+    for number in range(decisions):
         request = view(text, model=f"model-{number % POLICIES}", tokens=100, tags=("eu",))
         request.headers = headers
         start = perf_counter_ns()
@@ -86,7 +93,7 @@ def main() -> None:
     cuts = quantiles(took_us, n=100)
     write_figures(
         "decide",
-        {"p50_us": round(cuts[49], 2), "p99_us": round(cuts[98], 2), "decisions": DECISIONS},
+        {"p50_us": round(cuts[49], 2), "p99_us": round(cuts[98], 2), "decisions": decisions},
     )
 
 

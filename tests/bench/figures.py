@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).parents[2]
+FOLDER = "SWITCHBOARD_BENCH_FOLDER"
+"""Where figures go instead of ``.bench``: a smoke run must not replace what was measured."""
 
 
 def machine() -> dict[str, Any]:
@@ -22,18 +24,33 @@ def machine() -> dict[str, Any]:
     )
     return {
         "python": platform.python_version(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "kernel": platform.release(),
         "commit": commit.stdout.strip(),
     }
 
 
-def write_figures(name: str, figures: Mapping[str, Any] | list[Mapping[str, Any]]) -> None:
-    """Print the figures and write them to ``.bench/NAME.json``."""
-    folder = REPO / ".bench"
+def cpu_model() -> str:
+    """The name of the processor, "" where the kernel does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
+
+
+def save_figures(name: str, figures: Mapping[str, Any] | list[Mapping[str, Any]]) -> None:
+    """Write the figures to ``.bench/NAME.json``."""
+    folder = Path(os.environ.get(FOLDER) or REPO / ".bench")
     folder.mkdir(exist_ok=True)
     said = figures if isinstance(figures, list) else {**figures, "machine": machine()}
     (folder / f"{name}.json").write_text(json.dumps(said, indent=2) + "\n")
+
+
+def write_figures(name: str, figures: Mapping[str, Any] | list[Mapping[str, Any]]) -> None:
+    """Print the figures and write them to ``.bench/NAME.json``."""
+    save_figures(name, figures)
     rows = figures if isinstance(figures, list) else [figures]
     for row in rows:
         for key, value in row.items():

@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -27,6 +27,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from cluster import build
 from cluster.processes import LOOPBACK, ChildProcess, free_port, http_status
+from cluster.reading import Reader
+from cluster.tls import Authority
 
 GIVEN = "SWITCHBOARD_TEST_KUBECONFIG"
 ASSETS = "KUBEBUILDER_ASSETS"
@@ -34,6 +36,7 @@ ADMIN = "admin"
 SERVICE_ACCOUNT = "system:serviceaccount:"
 KUBECTL_SECONDS = 60
 KIND_SECONDS = 300
+DOCKER_SECONDS = 10
 START_SECONDS = 90
 RSA_BITS = 2048
 OWNER_ONLY = 0o600
@@ -86,11 +89,54 @@ def choose_origin(
 
 
 @dataclass(slots=True)
+class Program:
+    """A program of a control plane of ours: it can crash, hang, and be started again."""
+
+    command: list[str | Path]
+    log: Path
+    ready: Callable[[], bool]
+    _child: ChildProcess | None = None
+
+    def start(self) -> None:
+        """Start it, and return once it is ready. Raises StartFailed with the tail of the log."""
+        self._child = ChildProcess(self.command, log=self.log)
+        name = Path(self.command[0]).name
+        self._child.wait_until(self.ready, what=f"{name} ready", timeout_s=START_SECONDS)
+
+    def stop(self) -> None:
+        """End it in the ordinary way."""
+        if self._child:
+            self._child.stop()
+
+    def kill(self) -> None:
+        """A crash."""
+        if self._child:
+            self._child.kill()
+
+    def pause(self) -> None:
+        """A hang: connections are accepted by the kernel, nothing is answered."""
+        if self._child:
+            self._child.pause()
+
+    def resume(self) -> None:
+        if self._child:
+            self._child.resume()
+
+
+@dataclass(slots=True)
 class ControlPlane:
-    """An API server that answers, until :meth:`stop`; its files and logs are in ``folder``."""
+    """An API server that answers, until :meth:`stop`; its files and logs are in ``folder``.
+
+    ``etcd``, ``api_server`` and ``clients``, which vouches for users with certificates, are there
+    where the origin is binaries.
+    """
 
     folder: Path
     origin: Origin
+    etcd: Program | None = None
+    api_server: Program | None = None
+    clients: Authority | None = None
+    _reader: Reader | None = None
     _kubeconfigs: dict[str, Path] = field(default_factory=dict)
     _ending: ExitStack = field(default_factory=ExitStack)
 
@@ -141,7 +187,9 @@ class ControlPlane:
                 raise ValueError(f"{user!r} is neither {ADMIN!r} nor {SERVICE_ACCOUNT}NS:NAME")
             namespace, name = user.removeprefix(SERVICE_ACCOUNT).split(":")
             token = self.kubectl("create", "token", name, "-n", namespace, "--duration=24h")
-            config = json.loads(self.kubectl("config", "view", "--raw", "--minify", "-o", "json"))
+            # Flattened: a person's kubeconfig may name files relative to itself.
+            view = ("config", "view", "--raw", "--minify", "--flatten", "-o", "json")
+            config = json.loads(self.kubectl(*view))
             config["users"][0]["user"] = {"token": token.strip()}
             path = self.folder / f"{namespace}-{name}.kubeconfig"
             self._kubeconfigs[user] = _write_private(path, json.dumps(config))
@@ -178,10 +226,10 @@ class ControlPlane:
         self.kubectl("apply", "--server-side", "-f", "-", input="\n---\n".join(texts), user=user)
 
     def get(self, kind: str, name: str, *, namespace: str = "default") -> JsonObject:
-        """One object, as JSON. Raises KubectlFailed."""
-        text = self.kubectl("get", kind, name, "-n", namespace, "-o", "json")
-        found: JsonObject = json.loads(text)
-        return found
+        """One object, as JSON. Raises ReadFailed."""
+        if self._reader is None:
+            self._reader = Reader(self.kubeconfig())
+        return self._reader.get(kind, name, namespace)
 
     def create_namespace(
         self, prefix: str = "test", labels: Mapping[str, str] | None = None
@@ -194,6 +242,12 @@ class ControlPlane:
             self._ending.callback(self.kubectl, "delete", "namespace", name, "--wait=false")
         return name
 
+    def install_kinds(self, folder: Path) -> None:
+        """Install the CustomResourceDefinitions of a folder; return once they are served."""
+        self.kubectl("apply", "--server-side", "-f", str(folder))
+        served = ("wait", "--for=condition=Established", "--timeout=30s", "-f", str(folder))
+        self.kubectl(*served)
+
     def _start_kind(self) -> None:
         name = f"switchboard-test-{secrets.token_hex(4)}"
         path = self.folder / "admin.kubeconfig"
@@ -203,26 +257,26 @@ class ControlPlane:
 
     def _start_binaries(self, binaries: Path) -> None:
         etcd_port, peer_port, port = free_port(), free_port(), free_port()
-        etcd = ChildProcess(
+        self.etcd = Program(
             _etcd_command(binaries, self.folder, port=etcd_port, peer_port=peer_port),
             log=self.folder / "etcd.log",
+            ready=lambda: http_status(f"http://{LOOPBACK}:{etcd_port}/health") == HTTPStatus.OK,
         )
-        self._ending.callback(etcd.stop)
-        etcd.wait_for_http(f"http://{LOOPBACK}:{etcd_port}/health", timeout_s=START_SECONDS)
+        self._ending.callback(self.etcd.stop)
+        self.etcd.start()
         token = secrets.token_hex(16)
-        server = ChildProcess(
-            _api_server_command(
-                binaries, self.folder, port=port, etcd_port=etcd_port, admin_token=token
-            ),
-            log=self.folder / "kube-apiserver.log",
-        )
-        self._ending.callback(server.stop)
         url, authority = f"https://{LOOPBACK}:{port}", self.folder / "certs" / "apiserver.crt"
-        server.wait_until(
-            lambda: _is_ready(url, authority=authority, token=token),
-            what=f"ok from {url}/readyz",
-            timeout_s=START_SECONDS,
+        self.clients = Authority(self.folder / "clients")
+        command = _api_server_command(
+            binaries, self.folder, port=port, etcd_port=etcd_port, admin_token=token
         )
+        self.api_server = Program(
+            [*command, f"--client-ca-file={self.clients.file}"],
+            log=self.folder / "kube-apiserver.log",
+            ready=lambda: _is_ready(url, authority=authority, token=token),
+        )
+        self._ending.callback(self.api_server.stop)
+        self.api_server.start()
         config = _kubeconfig(url, authority=authority, token=token)
         self._kubeconfigs[ADMIN] = _write_private(
             self.folder / "admin.kubeconfig", json.dumps(config)
@@ -241,13 +295,22 @@ def _docker_runs() -> bool:
     docker = shutil.which("docker")
     if not docker:
         return False
-    return subprocess.run([docker, "info"], capture_output=True, check=False).returncode == 0
+    try:
+        done = subprocess.run(
+            [docker, "info"], capture_output=True, timeout=DOCKER_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=KIND_SECONDS, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=KIND_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as late:
+        raise ControlPlaneUnavailable(str(late)) from late
     if done.returncode:
         raise ControlPlaneUnavailable(f"{' '.join(command)}: {done.stderr.strip()}")
 

@@ -2,9 +2,10 @@
 
 import base64
 import json
+import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from cluster.redis_server import RedisServer
 
 COMMAND = [sys.executable, "-m", "switchboard_cli"]
 WAIT_S = 20.0
+POLL_S = 0.05
+NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Whom plain HTTP trusts. To load the system's authorities takes 30 ms of a core a request."""
 
 T = TypeVar("T")
 
@@ -34,7 +38,8 @@ class Running:
         """Ask for a chat completion."""
         body = {"model": model, "messages": [{"role": "user", "content": text}]}
         said = {name.replace("_", "-"): value for name, value in headers.items()}
-        return httpx2.post(f"{self.url}/v1/chat/completions", json=body, headers=said, timeout=30)
+        url = f"{self.url}/v1/chat/completions"
+        return httpx2.post(url, json=body, headers=said, timeout=30, verify=NOBODY)
 
     def answerer(self, model: str, **headers: str) -> str:
         """Return the name of the fake model that answers, or the status if none does."""
@@ -45,18 +50,31 @@ class Running:
 
     def ready(self) -> Mapping[str, Any]:
         """Return what /readyz says."""
-        found: Mapping[str, Any] = httpx2.get(f"{self.admin}/readyz").json()
+        found: Mapping[str, Any] = httpx2.get(f"{self.admin}/readyz", verify=NOBODY).json()
         return found
 
 
 class Line:
-    """One gateway with everything that it needs, in a namespace of its own."""
+    """One gateway, or more, with everything that it needs, in a namespace of its own.
 
-    def __init__(self, folder: Path, plane: ControlPlane, redis: RedisServer) -> None:
+    ``redis_url`` is where the planes look for the store, if not at ``redis`` itself.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        plane: ControlPlane,
+        redis: RedisServer,
+        *,
+        redis_url: str = "",
+        gateways: Sequence[str] = ("default",),
+    ) -> None:
         self._stack = ExitStack()
         self.folder = folder
         self.plane = plane
         self.redis = redis
+        self.redis_url = redis_url or redis.url
+        self.gateways = gateways
         self.label = {"line": folder.name.replace("_", "-").strip("-")[:40]}
         self.namespace = plane.create_namespace("line", labels=self.label)
         self._started = 0
@@ -65,36 +83,42 @@ class Line:
         """End every process."""
         self._stack.close()
 
-    def start_operator(self) -> ChildProcess:
+    def start_operator(self, *flags: str, wait: bool = True) -> ChildProcess:
         """Start the operator and wait until it has published."""
-        gateway = {
-            "name": "default",
-            "admit": "Selector",
-            "selector": self.label,
-            "platformNamespace": self.namespace,
-        }
+        gateways = [
+            {
+                "name": name,
+                "admit": "Selector",
+                "selector": self.label,
+                "platformNamespace": self.namespace,
+            }
+            for name in self.gateways
+        ]
         config = self.folder / "operator.json"
-        config.write_text(json.dumps({"gateways": [gateway]}))
+        config.write_text(json.dumps({"gateways": gateways}))
         port = free_port()
         operator = self._start(
             "operator",
-            *("operator", "--config", config, "--redis-url", self.redis.url),
+            *("operator", "--config", config, "--redis-url", self.redis_url),
             *("--namespace", self.namespace, "--kubeconfig", self.plane.kubeconfig()),
-            *("--admin-host", "127.0.0.1", "--admin-port", str(port)),
+            *("--admin-host", "127.0.0.1", "--admin-port", str(port), *flags),
         )
-        operator.wait_for_http(f"http://127.0.0.1:{port}/readyz")
+        if wait:
+            operator.wait_for_http(f"http://127.0.0.1:{port}/readyz")
         return operator
 
-    def start_data_plane(self, name: str, *, wait: bool = True) -> Running:
+    def start_data_plane(
+        self, name: str, *flags: str | Path, gateway: str = "default", wait: bool = True
+    ) -> Running:
         """Start a data plane; its disk snapshot is in a folder of its name."""
         port, admin = free_port(), free_port()
         running = Running(
             process=self._start(
                 name,
-                *("dataplane", "--redis-url", self.redis.url, "--scope", "gw/default"),
-                *("--scope-key-file", self.scope_key_file(), "--pod-name", name),
+                *("dataplane", "--redis-url", self.redis_url, "--scope", f"gw/{gateway}"),
+                *("--scope-key-file", self.scope_key_file(gateway), "--pod-name", name),
                 *("--state-dir", self.folder / f"state-{name}", "--grace-s", "0"),
-                *("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"),
+                *("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}", *flags),
             ),
             url=f"http://127.0.0.1:{port}",
             admin=f"http://127.0.0.1:{admin}",
@@ -114,11 +138,12 @@ class Line:
         fake.wait_for_log("serves")
         return port
 
-    def scope_key_file(self) -> Path:
+    def scope_key_file(self, gateway: str = "default") -> Path:
         """Write the scope key that the operator made where data planes find it."""
-        path = self.folder / "scope-key.json"
+        path = self.folder / f"scope-key-{gateway}.json"
         if not path.exists():
-            secret = self.plane.get("secret", "switchboard-scope-default", namespace=self.namespace)
+            name = f"switchboard-scope-{gateway}"
+            secret = self.plane.get("secret", name, namespace=self.namespace)
             path.write_bytes(base64.b64decode(secret["data"]["scope-key.json"]))
         return path
 
@@ -165,4 +190,4 @@ def eventually(ask: Callable[[], T | None], *, what: str, timeout_s: float = WAI
         if answer:
             return answer
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what} ({answer!r})"
-        time.sleep(0.02)
+        time.sleep(POLL_S)

@@ -25,6 +25,8 @@ from switchboard_policy.store import CHANNELS, Channel
 from switchboard_policy.store.memory import MemoryStore
 
 SCOPE = "gw/test"
+#: Whether gateways serve by the lane; the fixture ``each_front`` sets it.
+LANE = True
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]
 EPOCH = 1
@@ -143,7 +145,13 @@ async def until(holds: Callable[[], bool], *, within_s: float = 5.0) -> None:
 @asynccontextmanager
 async def gateway(*entries: ir.Entry, **settings: Any) -> AsyncGenerator[Gateway]:
     """Run a data plane with these entries in force."""
-    said = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "scope": SCOPE, **settings}
+    said = {
+        "listen": "127.0.0.1:0",
+        "admin": "127.0.0.1:0",
+        "scope": SCOPE,
+        "lane": LANE,
+        **settings,
+    }
     store = MemoryStore(clock_ms=lambda: time.time_ns() // 1_000_000)
     outcomes: list[Outcome] = []
     keys = keyring(SCOPE)

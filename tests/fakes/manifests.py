@@ -14,9 +14,10 @@ def external(name: str, port: int, **fields: Any) -> dict[str, Any]:
     return _backend(name, **target, **fields)
 
 
-def served(name: str, service_name: str, **fields: Any) -> dict[str, Any]:
+def served(name: str, service_name: str, *, scheme: str = "http", **fields: Any) -> dict[str, Any]:
     """A backend behind the Service's port ``http``."""
-    return _backend(name, service={"name": service_name, "port": "http"}, **fields)
+    target = {"name": service_name, "port": "http", "scheme": scheme}
+    return _backend(name, service=target, **fields)
 
 
 def _backend(name: str, **spec: Any) -> dict[str, Any]:
@@ -47,6 +48,14 @@ def policy(
         "metadata": {"name": name},
         "spec": {"models": [name], "rules": rules},
     }
+
+
+def failover_policy(name: str, *backends: str) -> dict[str, Any]:
+    """A policy for the model of its name, each backend in a tier of its own."""
+    made = policy(name)
+    tiers = [{"name": one, "backends": [{"name": one}]} for one in backends]
+    made["spec"]["rules"][0]["route"]["tiers"] = tiers
+    return made
 
 
 def guardrail_policy(name: str, *, require: str) -> dict[str, Any]:

@@ -176,11 +176,11 @@ class MemoryRig(StoreRig):
 
 
 class RedisRig(StoreRig):
-    """A real server; ``client`` does the damage."""
+    """A real server, or a Cluster; ``client`` does the damage."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, client: Any = None) -> None:
         self.url = url
-        self.client: Any = Redis.from_url(url, protocol=2)
+        self.client: Any = client or Redis.from_url(url, protocol=2)
         self._open: list[Any] = []
 
     async def close(self) -> None:

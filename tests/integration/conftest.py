@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.control_plane import GIVEN, ControlPlane
+from cluster.control_plane import ControlPlane
 from cluster.network import NetworkUnavailable, enter_own_network
 from cluster.processes import ChildProcess
+from fakes import gateway
 
 REPO = Path(__file__).parents[2]
 
@@ -17,10 +18,10 @@ StartProcess = Callable[..., ChildProcess]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def addresses() -> tuple[str, ...]:
+def addresses(*, api_server_is_ours: bool) -> tuple[str, ...]:
     """Addresses for endpoints. Autouse, so that all peers start in the network that has them."""
-    if os.environ.get(GIVEN):
-        # The cluster that the person names is not in a network of ours.
+    if not api_server_is_ours:
+        # A cluster that the person names, or one in Docker, cannot be reached from there.
         return ()
     try:
         return enter_own_network()
@@ -33,10 +34,7 @@ def addresses() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def api(control_plane: ControlPlane) -> ControlPlane:
     """The API server, with our kinds in it."""
-    control_plane.kubectl("apply", "--server-side", "-f", str(REPO / "crds"))
-    control_plane.kubectl(
-        *("wait", "--for=condition=Established", "--timeout=30s", "-f", str(REPO / "crds"))
-    )
+    control_plane.install_kinds(REPO / "crds")
     return control_plane
 
 
@@ -44,6 +42,12 @@ def api(control_plane: ControlPlane) -> ControlPlane:
 def namespace(control_plane: ControlPlane) -> str:
     """A namespace that no other test uses."""
     return control_plane.create_namespace()
+
+
+@pytest.fixture(params=[True, False], ids=["lane", "aiohttp"])
+def each_front(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the test on both forms of the public port."""
+    monkeypatch.setattr(gateway, "LANE", request.param)
 
 
 @pytest.fixture

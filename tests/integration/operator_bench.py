@@ -80,16 +80,43 @@ class OperatorBench:
             process.wait_for_http(f"{admin}/readyz", timeout_s=60)
         return Running(process=process, url=admin, admin=admin)
 
-    def start_data_plane(self, name: str) -> Running:
-        """Start a data plane and wait until it is ready."""
+    def scope_key_file(self) -> bytes:
+        """Return the key file in the Secret that the operator made."""
         secret = self.plane.get("secret", "switchboard-scope-default", namespace=self.system)
-        key_file = self.folder / "scope-key.json"
-        key_file.write_bytes(base64.b64decode(secret["data"]["scope-key.json"]))
+        return base64.b64decode(secret["data"]["scope-key.json"])
+
+    def mount(self, name: str) -> Path:
+        """Give a data plane the key file as it is now: what a kubelet does, some time later."""
+        path = self.folder / f"scope-key-{name}.json"
+        written = path.with_suffix(".new")
+        written.write_bytes(self.scope_key_file())
+        return written.replace(path)
+
+    def start_fake(self, name: str, *flags: str) -> int:
+        """Start a fake model that answers for every name; return its port."""
+        port = free_port()
+        fake = self._process(
+            f"fake-{name}",
+            *("-m", "switchboard_cli", "fake-model", "--listen", f"127.0.0.1:{port}"),
+            *("--name", name, "--any-model", "--answer-tokens", "4", *flags),
+        )
+        fake.wait_for_log("serves")
+        return port
+
+    def start_data_plane(self, name: str) -> Running:
+        """Start a data plane and wait until it is ready; its snapshot is in a folder of its name.
+
+        Its key file stays as it is if ``mount`` gave it one before.
+        """
+        key_file = self.folder / f"scope-key-{name}.json"
+        if not key_file.exists():
+            self.mount(name)
         port, admin = free_port(), free_port()
         process = self._process(
             name,
             *("-m", "switchboard_dataplane", "--redis-url", self.redis.url),
             *("--scope-key-file", key_file, "--pod-name", name, "--grace-s", "0"),
+            *("--state-dir", self.folder / f"state-{name}"),
             *("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"),
         )
         running = Running(process, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}")
@@ -139,6 +166,22 @@ class OperatorBench:
         digest = self.digests(channel).get(key, "")
         raw: Any = self._client.get(f"sb:{{gw/default}}:{channel}:entry:{digest}")
         return (raw or b"").decode()
+
+    def stored_entries(self, channel: str = "policy") -> set[str]:
+        """Return the digests that have an entry."""
+        start = f"sb:{{gw/default}}:{channel}:entry:"
+        raw: Any = self._client.keys(f"{start.replace('{', '[{]')}*")
+        return {key.decode().removeprefix(start) for key in raw}
+
+    def signers(self) -> set[str]:
+        """Return the ids of the keys that signed heads and manifests."""
+        macs: list[str] = []
+        for channel in ("policy", "endpoints"):
+            start = f"sb:{{gw/default}}:{channel}"
+            head: Any = self._client.hget(f"{start}:head", "mac")
+            fields: Any = self._client.hvals(f"{start}:manifest")
+            macs += [head.decode(), *(json.loads(field)["mac"] for field in fields)]
+        return {mac.partition(":")[0] for mac in macs}
 
     def head(self, channel: str = "policy") -> tuple[int, int]:
         """Return epoch and sequence of a channel's head."""

@@ -29,6 +29,8 @@ from fakes.gateway import (
 )
 from switchboard_policy import ir
 
+pytestmark = pytest.mark.usefixtures("each_front")
+
 NOBODY = "http://127.0.0.1:9"
 PRICED = ir.Pricing(input_picodollars=50_000, output_picodollars=80_000)
 

@@ -253,8 +253,18 @@ def test_the_process_listens_says_why_it_is_not_ready_and_ends_on_sigterm(tmp_pa
         (["--drain-s", "-1"], "--drain-s: -1 is not in 0..3600"),
         (["--body-limit-bytes", "many"], "--body-limit-bytes: invalid literal"),
         (["--detail-headers", "maybe"], "neither true nor false"),
-        (["--redis-url", "http://x", "--scope-key-file", "keys.json"], "cannot start"),
-        (["--redis-url", "redis://127.0.0.1:9"], "cannot start"),
+        (
+            ["--redis-url", "http://x", "--scope-key-file", "keys.json"],
+            "cannot start: --redis-url: ",
+        ),
+        (["--redis-url", "redis://127.0.0.1:9"], "cannot start: --scope-key-file: is not set"),
+        (
+            [
+                *("--redis-url", "redis://127.0.0.1:9", "--scope-key-file", "keys.json"),
+                *("--state-dir", "keys.json/within-a-file"),
+            ],
+            "cannot start: --state-dir: ",
+        ),
     ],
 )
 async def test_wrong_settings_end_the_process_with_status_2(

@@ -20,7 +20,9 @@ from fakes.gateway import (
     scripted,
     until,
 )
-from switchboard_dataplane import front
+from switchboard_dataplane.front import routes
+
+pytestmark = pytest.mark.usefixtures("each_front")
 
 NOBODY = "http://127.0.0.1:9"
 TEXT = "/v1/completions"
@@ -224,7 +226,7 @@ async def test_a_large_body_reaches_the_upstream_whole() -> None:
 async def test_a_body_that_does_not_come_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(front, "BODY_READ_S", 0.1)
+    monkeypatch.setattr(routes, "BODY_READ_S", 0.1)
     async with gateway(failover("model"), external("model", NOBODY)) as gw:
         reader, writer = await asyncio.open_connection("127.0.0.1", gw.plane.port)
         writer.write(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{{".encode())
@@ -251,17 +253,34 @@ async def test_a_compressed_body_is_refused() -> None:
         check(reply, "content-encoding", "invalid_value", "send it as it is")
 
 
+BAD_HEADS = [
+    "Content-Length: 1\r\nTransfer-Encoding: chunked",
+    "Transfer-Encoding: chunked\r\nContent-Length: 1",
+    "Content-Length: 1\r\nContent-Length: 2",
+    "Content-Length: +1",
+    "Content-Length: 1, 1",
+    "Content-Length: 9999999999999999999999",
+    "Transfer-Encoding: gzip",
+    "Transfer-Encoding: chunked, identity",
+    "X-Folded: a\r\n b",
+    "X-Bare: a\rb",
+    "X-Nul: a\0b",
+    "X Space: a",
+    "X-Space : a",
+    ": nameless",
+]
+
+
 @pytest.mark.parametrize(
     "raw",
     [
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 9000 + b"\r\n\r\n",
-        b"POST /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 70_000 + b"\r\n\r\n",
+        b"POST /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: a\r\n" % n for n in range(200)) + b"\r\n",
         b"nonsense\r\n\r\n",
         b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        *(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() for head in BAD_HEADS),
     ],
-    ids=["long-header", "long-path", "many-headers", "nonsense", "negative-length", "two-lengths"],
 )
 async def test_malformed_http_is_told_in_the_same_shape(raw: bytes) -> None:
     async with gateway(failover("model"), external("model", NOBODY)) as gw:
@@ -368,7 +387,7 @@ async def test_the_upstreams_headers_are_clean_when_they_reach_the_caller() -> N
         assert headers["x-switchboard-backend"] == "ai/model"
         assert headers["x-request-id"] == "r1"
         assert not headers.keys() & {"set-cookie", "x-private", "alt-svc"}
-        assert "secret" not in headers["server"]
+        assert "secret" not in headers.get("server", "")
 
 
 async def test_the_detail_headers_say_how_it_was_routed_and_can_be_switched_off() -> None:

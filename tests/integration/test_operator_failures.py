@@ -76,7 +76,7 @@ def test_edits_while_redis_is_away_are_told_and_published_when_it_is_back(
     bench.await_condition("routingpolicy", "chat", "Ready", status="True")
     redis_server.kill()
     bench.apply(policy("chat", "a", rule="renamed"))
-    told = bench.await_condition("routingpolicy", "chat", "Programmed", reason="Pending")
+    told = bench.await_condition("routingpolicy", "chat", "Programmed", reason="StoreUnavailable")
     assert "the store does not answer" in told["message"]
     redis_server.start()
     bench.await_condition("routingpolicy", "chat", "Programmed", reason="NoDataPlanes")
@@ -88,7 +88,7 @@ def test_an_operator_that_starts_without_redis_publishes_once_it_is_there(
 ) -> None:
     redis_server.kill()
     bench.start()
-    bench.await_condition("routingpolicy", "chat", "Programmed", reason="Pending")
+    bench.await_condition("routingpolicy", "chat", "Programmed", reason="StoreUnavailable")
     redis_server.start()
     bench.await_key(bench.key("policy", "chat"), timeout_s=15)
     bench.await_condition("routingpolicy", "chat", "Ready", status="True")

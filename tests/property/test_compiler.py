@@ -139,7 +139,7 @@ edits = st.one_of(backends(), policies(), surroundings(), labellings(), deletion
 beginnings = st.lists(st.one_of(backends(), policies(), labellings()), min_size=4, max_size=10)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(GATEWAYS),
     st.builds(
@@ -170,7 +170,7 @@ def _assert_unchanged_entries_are_the_same_objects(
         assert (before[key].digest == after[key].digest) == (before[key] is after[key])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(GATEWAYS), st.lists(edits, max_size=16))
 def test_what_is_published_holds_together(gateway: Gateway, changes: list[Edit]) -> None:
     made = world()
@@ -188,7 +188,7 @@ def test_what_is_published_holds_together(gateway: Gateway, changes: list[Edit])
             assert {f"backend/{name}" for name in named} <= found.policy.keys()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(GATEWAYS),
     st.lists(edits, max_size=16),

@@ -46,7 +46,7 @@ def winner(held: dict[Name, Claim], asked: str) -> Name | None:
     return min(matching)[1] if matching else None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(changes, max_size=8))
 def test_updates_tell_what_a_fresh_look_tells(steps: list[dict[Name, Claim | None]]) -> None:
     index, held, told = Claims(), dict[Name, Claim](), {}
@@ -61,7 +61,7 @@ def test_updates_tell_what_a_fresh_look_tells(steps: list[dict[Name, Claim | Non
         assert not any(lost for name, lost in told.items() if name not in held)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(claims(), max_size=6))
 def test_whoever_loses_a_name_is_told_who_has_it(all_claims: list[Claim]) -> None:
     held = {claim.policy: claim for claim in all_claims}

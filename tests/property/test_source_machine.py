@@ -248,4 +248,4 @@ class Source(RuleBasedStateMachine):
 
 
 TestSource = Source.TestCase
-TestSource.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSource.settings = settings(max_examples=60, stateful_step_count=40)

@@ -7,9 +7,10 @@ breaks ties, so that no two pods herd onto the same endpoint.
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median_low
 from typing import Final, Protocol
+
+import msgspec
 
 from switchboard_dataplane.decision.request import RequestView
 from switchboard_dataplane.decision.running import Backend, Endpoint, Snapshot
@@ -34,8 +35,7 @@ class Rng(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(msgspec.Struct, frozen=True):
     """What a picker may look at beside the endpoints."""
 
     snapshot: Snapshot

@@ -1,8 +1,9 @@
 """The request as a decision sees it: facts, most of them cheap, the texts only on demand."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, cast
+
+import msgspec
 
 from switchboard_policy.ir import Api
 
@@ -10,8 +11,7 @@ from switchboard_policy.ir import Api
 Payload = Mapping[str, Any]
 
 
-@dataclass(slots=True)
-class RequestView:
+class RequestView(msgspec.Struct, eq=False):
     """What rules, guardrails and filters may know of a request.
 
     ``headers`` have lower-case names. ``tokens`` are estimated (UTF-8 bytes of the prompt / 4);
@@ -28,9 +28,9 @@ class RequestView:
     tools: bool = False
     json_schema: bool = False
     modalities: frozenset[str] = frozenset({"text"})
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: Mapping[str, str] = {}
     tags: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    metadata: Mapping[str, str] = {}
     user: str = ""
     session: str = ""
     deadline_ms: int | None = None

@@ -1,13 +1,12 @@
 """What a decision says: where to send the request, or why nowhere."""
 
-from dataclasses import dataclass
+import msgspec
 
 from switchboard_dataplane.decision.request import RequestView
 from switchboard_dataplane.decision.running import Endpoint, Policy, Rule, Snapshot, Tier
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct, eq=False):
     """The part of a decision that holds for all attempts: rule and eligible backends.
 
     ``eligible`` is a mask over ``policy.backends``: hard filters and guardrails are in it, so no
@@ -23,8 +22,7 @@ class Plan:
     expression_errors: int
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """An endpoint that was picked, and the tier that it stands in."""
 
     endpoint: Endpoint
@@ -32,8 +30,7 @@ class Candidate:
     tier_index: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(msgspec.Struct, frozen=True):
     """An attempt that failed; ``again`` says that the same endpoint may get it once more.
 
     ``whole_backend`` says that no endpoint of the backend is worth another attempt (a refused
@@ -45,16 +42,14 @@ class Tried:
     whole_backend: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """A plan and the first candidate."""
 
     plan: Plan
     candidate: Candidate
 
 
-@dataclass(frozen=True, slots=True)
-class Fallen:
+class Fallen(msgspec.Struct, frozen=True):
     """A candidate that may not serve, and the filter that dropped it."""
 
     tier: str
@@ -62,8 +57,7 @@ class Fallen:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(msgspec.Struct, frozen=True):
     """Nothing may serve the request: ``reason`` is a stable code, ``message`` a sentence.
 
     Codes: ``model_not_found`` (no policy answers for the name), ``no_rule`` (no rule matches),

@@ -100,6 +100,7 @@ class Follower:
         self._propagation_ms: int | None = None
         self._unacked_at_ms = 0
         self._unsaved: set[Channel] = set()
+        self._saved_with = ""
         self._to_say = asyncio.Event()
         self._to_save = asyncio.Event()
 
@@ -267,6 +268,7 @@ class Follower:
     async def _report(self) -> None:
         while True:
             self._to_say.clear()
+            self._save_with_other_keys()
             at_ms, self._unacked_at_ms = self._unacked_at_ms, 0
             # A store that is away is the other task's to say; the next word is not lost.
             with suppress(ConnectionError):
@@ -278,6 +280,13 @@ class Follower:
             with suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._to_say.wait()
+
+    def _save_with_other_keys(self) -> None:
+        """Have the disk signed by the key in use: the one before it will be dropped."""
+        if self._keyring().current != self._saved_with:
+            self._saved_with = self._keyring().current
+            self._unsaved |= {each.channel for each in self._channels.values() if each.complete}
+            self._to_save.set()
 
     async def _save(self) -> None:
         while self._disk:
@@ -343,6 +352,7 @@ class Follower:
             revision=self._channels["policy"].contents.revision,
             refused={key: reason[:_REASON_MAX] for key, reason in refused},
             formats=FORMATS,
+            key_ids=self._keyring().ids,
         )
 
 

@@ -4,17 +4,10 @@ Where things are is in ``switchboard_policy.store.layout``. Nothing is checked h
 verifies what it gets, from whichever store.
 """
 
-import asyncio
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from switchboard_policy.store import (
     SILENT_MS,
@@ -26,7 +19,7 @@ from switchboard_policy.store import (
     Registered,
     Revision,
 )
-from switchboard_policy.store.address import parse_address
+from switchboard_policy.store.connect import StoreClient
 from switchboard_policy.store.layout import (
     ACKS_MAX,
     channel_keys,
@@ -38,8 +31,6 @@ from switchboard_policy.store.layout import (
 
 #: A store that does not answer within this is away. Nobody waits for it but the follower.
 TIMEOUT_S: Final = 3.0
-#: Blocking reads end within this, whatever the caller asked for: less than the socket's limit.
-BLOCK_MS_MAX: Final = 2_000
 #: Bodies are fetched in portions of this many (some 400 KB).
 ENTRIES_AT_ONCE: Final = 250
 
@@ -63,25 +54,23 @@ class RedisSource:
     """
 
     def __init__(self, url: str, *, scope: str) -> None:
-        self._redis, self._sentinels = _connect(url)
+        self._client = StoreClient(url, timeout_s=TIMEOUT_S)
         self._scope = scope
-        self._register_script: Any = self._redis.register_script(_REGISTER)
+        self._register_script = self._client.script(_REGISTER)
 
     async def close(self) -> None:
         """Close the connections."""
-        with _reaching_the_store():
-            for client in (self._redis, *self._sentinels):
-                await client.aclose()
+        await self._client.close()
 
     async def head(self, channel: Channel) -> Head | None:
         """See ``StoreReader.head``."""
-        (parts,) = await self._pipeline(("HGETALL", channel_keys(self._scope, channel).head))
+        (parts,) = await self._client.pipeline(("HGETALL", channel_keys(self._scope, channel).head))
         return read_head(parts)
 
     async def manifest(self, channel: Channel) -> Manifest | None:
         """See ``StoreReader.manifest``."""
         keys = channel_keys(self._scope, channel)
-        parts, fields = await self._pipeline(
+        parts, fields = await self._client.pipeline(
             ("HGETALL", keys.head), ("HGETALL", keys.manifest), atomic=True
         )
         head = read_head(parts)
@@ -92,7 +81,7 @@ class RedisSource:
         keys, found = channel_keys(self._scope, channel), dict[str, bytes]()
         for start in range(0, len(digests), ENTRIES_AT_ONCE):
             portion = digests[start : start + ENTRIES_AT_ONCE]
-            (bodies,) = await self._pipeline(("MGET", *map(keys.entry, portion)))
+            (bodies,) = await self._client.pipeline(("MGET", *map(keys.entry, portion)))
             pairs = zip(portion, bodies, strict=True)
             found |= {digest: body for digest, body in pairs if body is not None}
         return found
@@ -101,87 +90,33 @@ class RedisSource:
         self, after: Mapping[Channel, Revision], *, timeout_ms: int
     ) -> Mapping[Channel, Sequence[Line]]:
         """See ``StoreReader.lines``."""
-        logs: dict[bytes, Channel] = {
-            channel_keys(self._scope, channel).log.encode(): channel for channel in after
+        logs: dict[str, Channel] = {
+            channel_keys(self._scope, channel).log: channel for channel in after
         }
-        ids = map(str, after.values())
-        # BLOCK 0 would be for ever.
-        block_ms = max(1, min(timeout_ms, BLOCK_MS_MAX))
-        (found,) = await self._pipeline(("XREAD", "BLOCK", block_ms, "STREAMS", *logs, *ids))
-        lines: dict[Channel, Sequence[Line]] = {}
-        for log, entries in found or ():
-            lines[logs[log]] = [read_line(line_id, parts) for line_id, parts in entries]
-        return lines
+        last = {log: str(after[channel]) for log, channel in logs.items()}
+        found = await self._client.streams(last, timeout_ms=timeout_ms)
+        return {
+            logs[log]: [read_line(line_id, parts) for line_id, parts in entries]
+            for log, entries in found.items()
+        }
 
     async def register(self, pod: Pod) -> Registered:
         """See ``StoreReader.register``."""
         keys = pod_keys(self._scope)
         record = msgspec.json.encode(pod, order="deterministic")
-        with _reaching_the_store():
-            live_pods, at_ms = await self._register_script(
-                keys=[keys.pods, keys.seen, keys.acks],
-                args=[pod.name, record, SILENT_MS, ACKS_MAX],
-            )
+        live_pods, at_ms = await self._client.run(
+            self._register_script,
+            [keys.pods, keys.seen, keys.acks],
+            [pod.name, record, SILENT_MS, ACKS_MAX],
+        )
         return Registered(live_pods=live_pods, at_ms=at_ms)
 
     async def goodbye(self, pod: str) -> None:
         """See ``StoreReader.goodbye``."""
         keys = pod_keys(self._scope)
-        await self._pipeline(
+        await self._client.pipeline(
             ("HDEL", keys.pods, pod),
             ("ZREM", keys.seen, pod),
             ("XADD", keys.acks, "MAXLEN", "~", ACKS_MAX, "*", "pod", pod),
             atomic=True,
         )
-
-    async def _pipeline(self, *commands: tuple[Any, ...], atomic: bool = False) -> Sequence[Any]:
-        with _reaching_the_store():
-            pipe: Any = self._redis.pipeline(transaction=atomic)
-            async with pipe:
-                for command in commands:
-                    pipe.execute_command(*command)
-                answers: Sequence[Any] = await pipe.execute()
-                return answers
-
-
-@contextmanager
-def _reaching_the_store() -> Generator[None]:
-    task = asyncio.current_task()
-    cancelled = task.cancelling() if task else 0
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise ConnectionError(f"the store is away: {error}") from error
-    finally:
-        # The client can lose a cancellation that comes together with an answer.
-        if task and task.cancelling() > cancelled:
-            raise asyncio.CancelledError
-
-
-def _connect(url: str) -> tuple[Redis, Sequence[Redis]]:
-    address = parse_address(url)
-    # The client's constructors are not fully typed.
-    server: Any = Redis
-    sentinel: Any = Sentinel
-    options: dict[str, Any] = {
-        "protocol": 2,
-        "retry": Retry(NoBackoff(), 0),
-        "socket_connect_timeout": TIMEOUT_S,
-        "socket_keepalive": True,
-        "socket_timeout": TIMEOUT_S,
-    }
-    if isinstance(address, str):
-        client: Redis = server.from_url(address, **options)
-        return client, ()
-    if address.tls:
-        options |= {"ssl": True, "ssl_ca_certs": address.ca_file}
-    login = {"username": address.sentinel_username, "password": address.sentinel_password}
-    watchers = sentinel(
-        address.hosts,
-        sentinel_kwargs={**options, **login},
-        db=address.db,
-        username=address.username,
-        password=address.password,
-        **options,
-    )
-    return watchers.master_for(address.service), watchers.sentinels

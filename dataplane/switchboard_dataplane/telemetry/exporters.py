@@ -1,17 +1,19 @@
 """Where telemetry goes: a Prometheus page always, OTLP over HTTP where an endpoint is named."""
 
+import os
 from dataclasses import dataclass
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from switchboard_dataplane.telemetry.metrics import Gauges, Metrics
+from switchboard_dataplane.telemetry.otlp import MetricsPush, read_deltas, read_interval_s
+from switchboard_dataplane.telemetry.page import render_page
 from switchboard_dataplane.telemetry.tracing import Tracing
 
 
@@ -21,15 +23,18 @@ class Telemetry:
 
     metrics: Metrics
     tracing: Tracing | None
+    _push: MetricsPush | None
     _registry: CollectorRegistry
 
     def exposition(self) -> tuple[str, bytes]:
         """Return the content type and the text of the Prometheus page."""
-        return CONTENT_TYPE_LATEST, generate_latest(self._registry)
+        ours = render_page(self.metrics.instruments).encode()
+        return CONTENT_TYPE_LATEST, ours + generate_latest(self._registry)
 
     def shutdown(self) -> None:
         """Send what is left and stop; may take seconds, so call it off the event loop."""
-        self.metrics.shutdown()
+        if self._push is not None:
+            self._push.stop()
         if self.tracing is not None:
             self.tracing.shutdown()
 
@@ -40,16 +45,19 @@ def build_telemetry(gauges: Gauges, *, pod: str, otlp: bool) -> Telemetry:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
+    metrics = Metrics(gauges)
+    if not otlp or os.environ.get(OTEL_SDK_DISABLED, "").lower() == "true":
+        return Telemetry(metrics, None, None, registry)
     resource = Resource.create(
         {"service.name": "switchboard-dataplane", "service.instance.id": pod}
     )
-    readers: list[MetricReader] = [
-        PrometheusMetricReader(
-            disable_target_info=True, scope_info_enabled=False, registry=registry
-        )
-    ]
-    tracing: Tracing | None = None
-    if otlp:
-        readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
-        tracing = Tracing(BatchSpanProcessor(OTLPSpanExporter()), resource=resource)
-    return Telemetry(Metrics(readers, gauges, resource=resource), tracing, registry)
+    push = MetricsPush(
+        metrics.instruments,
+        OTLPMetricExporter(),
+        resource=resource,
+        interval_s=read_interval_s(os.environ),
+        deltas=read_deltas(os.environ),
+    )
+    push.start()
+    tracing = Tracing(BatchSpanProcessor(OTLPSpanExporter()), resource=resource)
+    return Telemetry(metrics, tracing, push, registry)

@@ -4,16 +4,17 @@ Label values are names from the configuration and words from closed sets, never 
 wrote, so their number is bounded.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader
-from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
-from opentelemetry.sdk.resources import Resource
-
+from switchboard_dataplane.telemetry.instruments import (
+    Counter,
+    Histogram,
+    Instrument,
+    Labels,
+    Observed,
+)
 from switchboard_dataplane.telemetry.outcome import Outcome
 
 #: Boundaries that the GenAI convention advises, in seconds and in tokens.
@@ -31,13 +32,10 @@ _TOKENS: Final = (
 )  # fmt: skip
 _PROPAGATION_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
-_HISTOGRAMS: Final[Mapping[str, Sequence[float]]] = {
-    "gen_ai.client.token.usage": _TOKENS,
-    "gen_ai.server.request.duration": _DURATION_S,
-    "gen_ai.server.time_to_first_token": _FIRST_TOKEN_S,
-    "gen_ai.server.time_per_output_token": _PER_TOKEN_S,
-    "switchboard.propagation": _PROPAGATION_S,
-}
+_WHERE: Final = ("backend", "policy", "rule", "tier")
+_SERVING: Final = (
+    "backend", "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model",
+)  # fmt: skip
 _OPERATIONS: Final = {
     "chat": "chat",
     "completions": "text_completion",
@@ -49,6 +47,8 @@ _OPERATIONS: Final = {
 class Gauges:
     """What is read when the metrics are: requests in flight by backend, (epoch, sequence) of the
     policy in force (None before the first), objects refused, outcomes dropped.
+
+    They are called from any thread.
     """
 
     in_flight: Callable[[], Mapping[str, int]]
@@ -60,63 +60,87 @@ class Gauges:
 class Metrics:
     """The instruments of one data plane. ``fold`` is an Observer of outcomes."""
 
-    def __init__(
-        self, readers: Sequence[MetricReader], gauges: Gauges, *, resource: Resource
-    ) -> None:
-        self._provider = MeterProvider(
-            metric_readers=readers,
-            resource=resource,
-            shutdown_on_exit=False,
-            views=[
-                View(
-                    instrument_name=name,
-                    aggregation=ExplicitBucketHistogramAggregation(boundaries=bounds),
-                )
-                for name, bounds in _HISTOGRAMS.items()
-            ],
+    def __init__(self, gauges: Gauges) -> None:
+        self._attempts = Counter(
+            "switchboard.attempts", ("backend", "reason"), "Attempts by what became of them"
         )
-        meter = self._provider.get_meter("switchboard")
-        self._tokens = meter.create_histogram(
-            "gen_ai.client.token.usage", "{token}", "Tokens a request took and gave"
+        self._decisions = Counter(
+            "switchboard.decisions", _WHERE, "Requests by where they were served"
         )
-        self._duration = meter.create_histogram(
-            "gen_ai.server.request.duration", "s", "From the request to the end of the answer"
+        self._fallbacks = Counter(
+            "switchboard.fallbacks", _WHERE, "Requests served after an attempt had failed"
         )
-        self._first_token = meter.create_histogram(
-            "gen_ai.server.time_to_first_token", "s", "From a streamed request to its first content"
+        self._cost = Counter(
+            "switchboard.cost.microdollars", _WHERE, "Cost in millionths of a US dollar"
         )
-        self._per_token = meter.create_histogram(
-            "gen_ai.server.time_per_output_token", "s", "Between tokens after the first"
+        self._rejections = Counter(
+            "switchboard.rejections", ("reason",), "Requests that got an error, by its code"
         )
-        self._decisions = meter.create_counter(
-            "switchboard.decisions", description="Requests by where they were served"
+        self._left = Counter(
+            "switchboard.callers.left", ("policy",), "Requests whose caller left before the end"
         )
-        self._attempts = meter.create_counter(
-            "switchboard.attempts", description="Attempts by what became of them"
+        self._expression_errors = Counter(
+            "switchboard.expression.errors", ("policy",), "CEL conditions that failed to evaluate"
         )
-        self._fallbacks = meter.create_counter(
-            "switchboard.fallbacks", description="Requests served after an attempt had failed"
+        self._duration = Histogram(
+            "gen_ai.server.request.duration",
+            ("backend", "error.type", *_SERVING[1:]),
+            "From the request to the end of the answer",
+            unit="s",
+            bounds=_DURATION_S,
         )
-        self._rejections = meter.create_counter(
-            "switchboard.rejections", description="Requests that got an error, by its code"
+        self._first_token = Histogram(
+            "gen_ai.server.time_to_first_token",
+            _SERVING,
+            "From a streamed request to its first content",
+            unit="s",
+            bounds=_FIRST_TOKEN_S,
         )
-        self._cost = meter.create_counter(
-            "switchboard.cost.microdollars", description="Cost in millionths of a US dollar"
+        self._per_token = Histogram(
+            "gen_ai.server.time_per_output_token",
+            _SERVING,
+            "Between tokens after the first",
+            unit="s",
+            bounds=_PER_TOKEN_S,
         )
-        self._expression_errors = meter.create_counter(
-            "switchboard.expression.errors", description="CEL conditions that failed to evaluate"
+        self._tokens = Histogram(
+            "gen_ai.client.token.usage",
+            (*_SERVING, "gen_ai.token.type"),
+            "Tokens a request took and gave",
+            unit="{token}",
+            bounds=_TOKENS,
         )
-        self._left = meter.create_counter(
-            "switchboard.callers.left", description="Requests whose caller left before the end"
+        self._propagation = Histogram(
+            "switchboard.propagation",
+            (),
+            "From the store's writing of a change to its swap",
+            unit="s",
+            bounds=_PROPAGATION_S,
         )
-        self._propagation = meter.create_histogram(
-            "switchboard.propagation", "s", "From the store's writing of a change to its swap"
+        self._observed = _observe(gauges)
+
+    @property
+    def instruments(self) -> Sequence[Instrument]:
+        """All of them, in the order of the page."""
+        return (
+            self._attempts,
+            self._decisions,
+            self._fallbacks,
+            self._cost,
+            self._rejections,
+            self._left,
+            self._expression_errors,
+            self._duration,
+            self._first_token,
+            self._per_token,
+            self._tokens,
+            self._propagation,
+            *self._observed,
         )
-        _observe_gauges(self._provider, gauges)
 
     def propagated(self, seconds: float) -> None:
         """Take in how long a change took from the store's writing to the swap."""
-        self._propagation.record(max(0.0, seconds))
+        self._propagation.record((), max(0.0, seconds))
 
     def fold(self, outcomes: Sequence[Outcome]) -> None:
         """Take in a batch of outcomes."""
@@ -125,87 +149,64 @@ class Metrics:
             if outcome.attempts:
                 self._fold_serving(outcome)
 
-    def shutdown(self) -> None:
-        """Send what is left and stop."""
-        self._provider.shutdown()
-
     def _fold_routing(self, outcome: Outcome) -> None:
         for attempt in outcome.attempts:
-            self._attempts.add(
-                1, {"backend": attempt.backend, "reason": attempt.failure or "answered"}
-            )
+            self._attempts.add((attempt.backend, attempt.failure or "answered"))
         if outcome.answered:
-            where = {
-                "policy": outcome.policy,
-                "rule": outcome.rule,
-                "tier": outcome.tier,
-                "backend": outcome.backend,
-            }
-            self._decisions.add(1, where)
+            where = (outcome.backend, outcome.policy, outcome.rule, outcome.tier)
+            self._decisions.add(where)
             if len(outcome.attempts) > 1:
-                self._fallbacks.add(1, where)
+                self._fallbacks.add(where)
             if outcome.cost_microdollars:
-                self._cost.add(outcome.cost_microdollars, where)
+                self._cost.add(where, outcome.cost_microdollars)
         if outcome.error:
-            self._rejections.add(1, {"reason": outcome.error})
+            self._rejections.add((outcome.error,))
         if outcome.caller_left:
-            self._left.add(1, {"policy": outcome.policy})
+            self._left.add((outcome.policy,))
         if outcome.expression_errors:
-            self._expression_errors.add(outcome.expression_errors, {"policy": outcome.policy})
+            self._expression_errors.add((outcome.policy,), outcome.expression_errors)
 
     def _fold_serving(self, outcome: Outcome) -> None:
-        labels = {
-            "gen_ai.operation.name": _OPERATIONS[outcome.api],
-            "gen_ai.provider.name": outcome.provider,
-            "gen_ai.request.model": outcome.upstream_model,
-            "backend": outcome.backend,
-        }
-        ended = {**labels, "error.type": outcome.error} if outcome.error else labels
-        self._duration.record(outcome.duration_s, ended)
+        backend, provider, model = outcome.backend, outcome.provider, outcome.upstream_model
+        operation, duration_s = _OPERATIONS[outcome.api], outcome.duration_s
+        self._duration.record((backend, outcome.error, operation, provider, model), duration_s)
         if outcome.ttft_s is not None:
-            self._first_token.record(outcome.ttft_s, labels)
+            serving = (backend, operation, provider, model)
+            self._first_token.record(serving, outcome.ttft_s)
             later_tokens = (outcome.output_tokens or 0) - 1
             if later_tokens > 0:
-                per_token_s = (outcome.duration_s - outcome.ttft_s) / later_tokens
-                self._per_token.record(per_token_s, labels)
+                self._per_token.record(serving, (duration_s - outcome.ttft_s) / later_tokens)
         # The convention: usage is what was counted, so an estimate is not recorded.
-        if outcome.input_tokens is not None and not outcome.estimated:
-            self._tokens.record(outcome.input_tokens, {**labels, "gen_ai.token.type": "input"})
-            self._tokens.record(
-                outcome.output_tokens or 0, {**labels, "gen_ai.token.type": "output"}
-            )
+        taken, given = outcome.input_tokens, outcome.output_tokens or 0
+        if taken is not None and not outcome.estimated:
+            self._tokens.record((backend, operation, provider, model, "input"), taken)
+            self._tokens.record((backend, operation, provider, model, "output"), given)
 
 
-def _observe_gauges(provider: MeterProvider, gauges: Gauges) -> None:
-    meter = provider.get_meter("switchboard")
+def _observe(gauges: Gauges) -> Sequence[Observed]:
+    def in_flight() -> Mapping[Labels, float]:
+        return {(backend,): number for backend, number in gauges.in_flight().items()}
 
-    def in_flight(_: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(n, {"backend": name}) for name, n in gauges.in_flight().items()]
-
-    def revision(_: CallbackOptions) -> Iterable[Observation]:
+    def revision() -> Mapping[Labels, float]:
         found = gauges.revision()
-        if found is None:
-            return []
-        return [
-            Observation(number, {"part": part})
-            for part, number in zip(("epoch", "sequence"), found, strict=True)
-        ]
+        return {} if found is None else {("epoch",): found[0], ("sequence",): found[1]}
 
-    def refused(_: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(gauges.refused())]
-
-    def dropped(_: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(gauges.dropped())]
-
-    meter.create_observable_gauge(
-        "switchboard.requests.in_flight", [in_flight], description="Requests in flight"
-    )
-    meter.create_observable_gauge(
-        "switchboard.policy.revision", [revision], description="Revision of the policy in force"
-    )
-    meter.create_observable_gauge(
-        "switchboard.policy.refused", [refused], description="Objects whose newest form is refused"
-    )
-    meter.create_observable_counter(
-        "switchboard.telemetry.dropped", [dropped], description="Outcomes that were not folded"
+    return (
+        Observed("switchboard.requests.in_flight", ("backend",), "Requests in flight", in_flight),
+        Observed(
+            "switchboard.policy.revision", ("part",), "Revision of the policy in force", revision
+        ),
+        Observed(
+            "switchboard.policy.refused",
+            (),
+            "Objects whose newest form is refused",
+            lambda: {(): gauges.refused()},
+        ),
+        Observed(
+            "switchboard.telemetry.dropped",
+            (),
+            "Outcomes that were not folded",
+            lambda: {(): gauges.dropped()},
+            rising=True,
+        ),
     )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 log = logging.getLogger(__name__)
 
 #: Outcomes that may wait to be folded; more than that are counted and dropped.
@@ -16,8 +18,7 @@ FOLD_DELAY_S: Final = 0.05
 FOLD_BATCH: Final = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One attempt; ``failure`` is its class, "" if it answered, "cancelled" if it was given up."""
 
     backend: str
@@ -27,8 +28,7 @@ class Attempt:
     duration_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a request.
 
     ``status`` is the one that the caller got (0 if it left before), ``error`` the code of the

@@ -1,14 +1,15 @@
 """One attempt, until its answer can go out: whole, or from its first content on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
 
+import msgspec
 import orjson
 
 from switchboard_dataplane.decision.running import Endpoint
 from switchboard_dataplane.errors import UpstreamFailed, UpstreamProtocol, UpstreamReset
+from switchboard_dataplane.upstream.bound import Bound
 from switchboard_dataplane.upstream.failures import event_status, failure_of, failure_of_event
 from switchboard_dataplane.upstream.transport import Upstream, UpstreamResponse
 from switchboard_dataplane.wire.events import EventReader, read_opening
@@ -20,21 +21,24 @@ ANSWER_BYTES_MAX: Final = 128 * 1024 * 1024
 OPENING_BYTES_MAX: Final = 1024 * 1024
 
 _EVENT_STREAM: Final = "text/event-stream"
+_PLAIN_OK: Final = 200
 _ANY_OK: Final = range(200, 300)
 
 
-@dataclass(slots=True)
-class WholeAnswer:
-    """An answer that is here to its last byte; the caller's errors are among them."""
+class WholeAnswer(msgspec.Struct, eq=False):
+    """An answer that is here to its last byte; the caller's errors are among them.
+
+    ``head_at`` is when its head came, by the clock that the opening was given.
+    """
 
     status: int
     headers: Sequence[tuple[str, str]]
     body: bytes
     usage: Usage | None
+    head_at: float = 0.0
 
 
-@dataclass(slots=True)
-class StreamedAnswer:
+class StreamedAnswer(msgspec.Struct, eq=False):
     """A stream whose first content has come: ``opening`` holds all events until then."""
 
     endpoint: Endpoint
@@ -45,8 +49,7 @@ class StreamedAnswer:
     response: UpstreamResponse
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What is sent: the path below the base URL, headers and body, and what is expected."""
 
     path: str
@@ -60,31 +63,35 @@ async def open_answer(
     upstream: Upstream,
     endpoint: Endpoint,
     request: Request,
+    bound: Bound,
     *,
-    on_head: Callable[[], None],
+    clock: Callable[[], float],
     now: Callable[[], datetime],
 ) -> WholeAnswer | StreamedAnswer:
-    """Send the request and wait for an answer that can go out; ``on_head`` hears of its head.
+    """Send the request and wait for an answer that can go out.
 
-    Raises UpstreamError for everything that another candidate may do better. Time is bounded by
-    the caller, who cancels.
+    Raises UpstreamError for everything that another candidate may do better, and TimeoutError at
+    the bound.
     """
     response = await upstream.send(
-        endpoint, request.path, headers=request.headers, body=request.body
+        endpoint, request.path, headers=request.headers, body=request.body, bound=bound
     )
     streams = False
     try:
-        on_head()
-        failure = failure_of(response.status, response.headers, now=now)
-        if failure is not None:
-            raise failure
+        head_at = clock()
+        if response.status != _PLAIN_OK:
+            failure = failure_of(response.status, response.headers, now=now)
+            if failure is not None:
+                raise failure
         if response.media_type == _EVENT_STREAM and response.status in _ANY_OK:
             if not request.stream:
                 raise UpstreamProtocol("the upstream streams an answer that was asked for whole")
             answer = await _open_stream(endpoint, response, hides_usage=request.hides_usage)
             streams = isinstance(answer, StreamedAnswer)
             return answer
-        return await _read_whole(response)
+        whole = await _read_whole(response)
+        whole.head_at = head_at
+        return whole
     finally:
         if not streams:
             response.close()
@@ -98,7 +105,7 @@ async def _read_whole(response: UpstreamResponse) -> WholeAnswer:
         if size > ANSWER_BYTES_MAX:
             raise UpstreamProtocol(f"the answer exceeds {ANSWER_BYTES_MAX} bytes")
         pieces.append(piece)
-    body = b"".join(pieces)
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     usage = None
     if response.status in _ANY_OK:
         _check_object(body)
@@ -108,10 +115,10 @@ async def _read_whole(response: UpstreamResponse) -> WholeAnswer:
 
 def _check_object(body: bytes) -> None:
     """Check that a success is a JSON object, by its ends, and not an error in disguise."""
-    ends = body[:64].lstrip(), body[-64:].rstrip()
-    if not ends[0].startswith(b"{") or not ends[1].endswith(b"}"):
+    head = body[:64].lstrip()
+    if not head.startswith(b"{") or not body[-64:].rstrip().endswith(b"}"):
         raise UpstreamProtocol("the upstream's answer is no JSON object")
-    if ends[0][1:].lstrip().startswith(b'"error"') and _parse(body).get("error"):
+    if b'"error"' in head and _parse(body).get("error"):
         raise UpstreamFailed("the upstream answered with an error under a status of success")
 
 

@@ -1,7 +1,7 @@
 """A stream on its way to the caller, watched for silence."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from switchboard_dataplane.errors import UpstreamReset, UpstreamTimeout
 from switchboard_dataplane.upstream.attempt import StreamedAnswer
@@ -38,13 +38,19 @@ class _SilenceWatch:
         self._bound.reschedule(now)
 
 
-async def relay(
-    answer: StreamedAnswer,
-    write: Callable[[bytes], Awaitable[None]],
-    *,
-    idle_s: float,
-    until: float,
-) -> None:
+class Listener(Protocol):
+    """Who a stream goes to; see ``proxy.Caller``."""
+
+    def put(self, data: bytes) -> bool:
+        """Write a piece; say whether there is room for more."""
+        ...
+
+    async def drained(self) -> None:
+        """Wait until there is."""
+        ...
+
+
+async def relay(answer: StreamedAnswer, listener: Listener, *, idle_s: float, until: float) -> None:
     """Write a stream from its opening to its end; ``until`` is a time of the event loop.
 
     Raises UpstreamTimeout (silence, or too long altogether) and UpstreamReset where the answer is
@@ -55,7 +61,7 @@ async def relay(
     try:
         async with asyncio.timeout_at(until) as bound:
             watch = _SilenceWatch(bound, idle_s)
-            await _copy(answer, write, watch)
+            await _pour(answer, listener, watch)
     except TimeoutError as error:
         if not events.complete:
             silent = watch is not None and watch.fell_silent
@@ -69,28 +75,30 @@ async def relay(
             watch.stop()
     rest = events.close()
     if rest:
-        await write(rest)
+        listener.put(rest)
     if not events.complete and not events.failed:
         raise UpstreamReset("the upstream ended its stream before the answer was complete")
 
 
-async def _copy(
-    answer: StreamedAnswer, write: Callable[[bytes], Awaitable[None]], watch: _SilenceWatch
-) -> None:
-    events, response = answer.events, answer.response
+async def _pour(answer: StreamedAnswer, listener: Listener, watch: _SilenceWatch) -> None:
+    events = answer.events
     clock = asyncio.get_running_loop().time
-    data = answer.opening
-    while True:
-        if data:
-            begun = clock()
-            await write(data)
-            watch.heard_at += clock() - begun
-        watch.listening = True
-        chunk = await response.read()
-        watch.listening = False
-        if not chunk:
-            return
+
+    def take(chunk: bytes) -> bool:
         heard = events.data_events
         data = events.feed(chunk)
         if events.data_events != heard:
             watch.heard_at = clock()
+        return listener.put(data) if data else True
+
+    async def ready() -> None:
+        watch.listening = False
+        begun = clock()
+        await listener.drained()
+        watch.heard_at += clock() - begun
+        watch.listening = True
+
+    if not listener.put(answer.opening):
+        await ready()
+    watch.listening = True
+    await answer.response.pour(take, ready)

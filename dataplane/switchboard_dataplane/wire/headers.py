@@ -1,6 +1,7 @@
 """Which headers go on: to the upstream, and back to the caller. Names are in lower case."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from switchboard_policy.names import HEADER_PREFIX
@@ -79,33 +80,51 @@ def to_upstream(headers: Mapping[str, str], *, api_key: str) -> list[tuple[str, 
 
     An answer that is not compressed can be read on its way: identity is asked for.
     """
-    named = _named_by_connection(headers.get("connection", ""))
-    kept = [
-        (name, value)
-        for name, value in headers.items()
-        if name not in _NOT_UPSTREAM and not name.startswith(HEADER_PREFIX) and name not in named
-    ]
+    kept = [pair for pair in headers.items() if _goes_upstream(pair[0])]
+    if "connection" in headers:
+        kept = _without_named(kept, headers["connection"])
     kept += (("content-type", "application/json"), ("accept-encoding", "identity"))
     if api_key:
         kept.append(("authorization", f"Bearer {api_key}"))
     return kept
 
 
-def to_caller(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return what of an upstream's headers goes back to the caller."""
-    lowered = [(name.lower(), value) for name, value in pairs]
-    named = _named_by_connection(",".join(value for name, value in lowered if name == "connection"))
-    return [
-        (name, value)
-        for name, value in lowered
-        if name not in _NOT_BACK and not name.startswith(HEADER_PREFIX) and name not in named
-    ]
+def to_caller(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return what of an upstream's headers, named in lower case, goes back to the caller."""
+    kept = [pair for pair in pairs if _goes_back(pair[0])]
+    named = ",".join([value for name, value in pairs if name == "connection"])
+    return _without_named(kept, named) if named else kept
 
 
-def _named_by_connection(value: str) -> frozenset[str]:
-    if not value:
-        return frozenset()
-    return frozenset(part.strip().lower() for part in value.split(","))
+def header_lines(headers: Sequence[tuple[str, str]]) -> str:
+    """Return headers as they go over the wire; raises ValueError where one has a line break.
+
+    A line break in a value would begin a header, or a message, of somebody else's making.
+    """
+    if not headers:
+        return ""
+    text = "\r\n".join(map(": ".join, headers))
+    breaks = len(headers) - 1
+    if text.count("\n") != breaks or text.count("\r") != breaks:
+        raise ValueError("a header has a line break")
+    return text + "\r\n"
+
+
+# Names come in few spellings, so what becomes of each is remembered.
+@lru_cache(maxsize=1_024)
+def _goes_upstream(name: str) -> bool:
+    return name not in _NOT_UPSTREAM and not name.startswith(HEADER_PREFIX)
+
+
+@lru_cache(maxsize=1_024)
+def _goes_back(name: str) -> bool:
+    return name not in _NOT_BACK and not name.startswith(HEADER_PREFIX)
+
+
+def _without_named(pairs: Iterable[tuple[str, str]], connection: str) -> list[tuple[str, str]]:
+    """Drop the headers that a Connection header names: they are meant for one connection."""
+    named = {part.strip().lower() for part in connection.split(",")}
+    return [pair for pair in pairs if pair[0] not in named]
 
 
 def _valid(value: str) -> str:

@@ -1,17 +1,20 @@
 """The usage that an upstream reports, found without parsing the answer around it."""
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
 #: Usage stands at the end of an answer; how much of that end is looked through, in bytes.
 TAIL_BYTES: Final = 16 * 1024
+#: How many keys named so are looked at; a hostile answer may have thousands.
+CANDIDATES_MAX: Final = 8
 
+_KEY: Final = b'"usage"'
 # A quote inside a JSON string is escaped, so an unescaped one before the name makes it a key. The
 # object holds counts, and objects of counts.
-_USAGE: Final = re.compile(rb'(?<!\\)"usage"\s*+:\s*+(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\})')
+_ESCAPE: Final = ord("\\")
+_USAGE: Final = re.compile(rb'"usage"\s*+:\s*+(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\})')
 
 
 class Usage(NamedTuple):
@@ -25,11 +28,20 @@ class Usage(NamedTuple):
 
 def find_usage(answer: bytes) -> Usage | None:
     """Return the last usage in the tail of a whole answer; None where there is none."""
-    found = _USAGE.findall(answer[-TAIL_BYTES:])
-    try:
-        return usage_of(orjson.loads(found[-1])) if found else None
-    except orjson.JSONDecodeError:
-        return None
+    end = len(answer)
+    least = max(0, end - TAIL_BYTES)
+    for _ in range(CANDIDATES_MAX):
+        start = answer.rfind(_KEY, least, end)
+        if start < 0:
+            return None
+        found = _USAGE.match(answer, start)
+        if found is not None and answer[start - 1] != _ESCAPE:
+            try:
+                return usage_of(orjson.loads(found[1]))
+            except orjson.JSONDecodeError:
+                return None
+        end = start
+    return None
 
 
 def usage_of(value: object) -> Usage | None:
@@ -37,21 +49,17 @@ def usage_of(value: object) -> Usage | None:
     if not isinstance(value, dict):
         return None
     fields = cast("dict[str, Any]", value)
-    details = fields.get("prompt_tokens_details")
-    cached = _count(cast("dict[str, Any]", details), "cached_tokens") if _is_map(details) else 0
     if "prompt_tokens" not in fields and "completion_tokens" not in fields:
         return None
+    input_tokens = _count(fields.get("prompt_tokens"))
+    details = fields.get("prompt_tokens_details")
+    cached_tokens = 0
+    if isinstance(details, dict):
+        cached_tokens = _count(cast("dict[str, Any]", details).get("cached_tokens"))
     return Usage(
-        input_tokens=_count(fields, "prompt_tokens"),
-        output_tokens=_count(fields, "completion_tokens"),
-        cached_tokens=min(cached, _count(fields, "prompt_tokens")),
+        input_tokens, _count(fields.get("completion_tokens")), min(cached_tokens, input_tokens)
     )
 
 
-def _is_map(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _count(fields: Mapping[str, Any], key: str) -> int:
-    value = fields.get(key)
+def _count(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0

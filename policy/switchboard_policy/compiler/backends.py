@@ -39,7 +39,8 @@ class Inputs(NamedTuple):
 class BackendUnit:
     """A compiled backend; ``policy`` and ``endpoints`` are its entries in the two channels.
 
-    ``service`` and ``secret`` are the names that it refers to.
+    ``service`` and ``secret`` are the names that it refers to; ``sealed_by`` are the keys that its
+    credential is sealed with, None without one.
     """
 
     backend: BackendObject
@@ -52,9 +53,12 @@ class BackendUnit:
     report_used: ObjectReport
     policy: Mapping[str, Encoded] = field(default_factory=dict[str, Encoded])
     endpoints: Mapping[str, Encoded] = field(default_factory=dict[str, Encoded])
+    sealed_by: Keyring | None = None
 
-    def stands(self, backend: BackendObject, world: World) -> bool:
+    def stands(self, backend: BackendObject, world: World, keyring: Keyring) -> bool:
         """Say whether a compilation in this world would give the same again."""
+        if self.sealed_by is not None and self.sealed_by is not keyring:
+            return False
         return self.backend is backend and self.inputs == _look_up(world, self.service, self.secret)
 
 
@@ -126,6 +130,7 @@ def _with_entries(
         report_used=replace(report, keys=tuple(entries)),
         policy=_encoded(entries, last.policy if last is not None else {}),
         endpoints=_encoded(addresses, last.endpoints if last is not None else {}),
+        sealed_by=keyring if credential is not None else None,
     )
 
 

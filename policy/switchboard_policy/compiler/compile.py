@@ -38,7 +38,7 @@ class _Memory:
 class Compiler:
     """The compiler of one gateway: pure, but for what it remembers to be quick.
 
-    For other settings or another key make a new one.
+    For other settings make a new one.
     """
 
     def __init__(self, gateway: Gateway, keyring: Keyring) -> None:
@@ -46,6 +46,10 @@ class Compiler:
         self._keyring = keyring
         self._requirements = Requirements()
         self._memory = _Memory()
+
+    def rekey(self, keyring: Keyring) -> None:
+        """Seal with these keys from now on; the next ``compile`` seals all credentials anew."""
+        self._keyring = keyring
 
     def compile(self, world: World) -> Compilation:
         """Compile the world; objects that are the same as in the last pass cost next to nothing.
@@ -75,7 +79,7 @@ class Compiler:
             memory.assembly.place_backend(units.pop(name), None)
         for name, backend in world.backends.items():
             old = units.get(name)
-            if old is not None and old.stands(backend, world):
+            if old is not None and old.stands(backend, world, self._keyring):
                 continue
             unit = units[name] = compile_backend(backend, world, self._keyring, old)
             memory.assembly.place_backend(old, unit)

@@ -1,16 +1,22 @@
-"""The address of a Redis: one server, or the Sentinels that know which one is the primary.
+"""The address of a Redis: one server, the Sentinels that know which one is the primary, a Cluster.
 
 ``redis://`` and ``rediss://`` (TLS) name a server. ``redis+sentinel://`` and
 ``rediss+sentinel://`` name Sentinels and a service:
 ``redis+sentinel://USER:PASSWORD@HOST:26379,HOST:26379/SERVICE/DB``. USER and PASSWORD are those
 of the data servers; ``?sentinel_username=…&sentinel_password=…`` are for the Sentinels, and
-``ssl_ca_certs=FILE`` (as with ``rediss://``) is for both.
+``ssl_ca_certs=FILE`` (as with ``rediss://``) is for both. ``redis+cluster://`` and
+``rediss+cluster://`` name nodes of a Redis Cluster, which know the others:
+``redis+cluster://USER:PASSWORD@HOST:6379,HOST:6379``.
 """
 
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 _SENTINEL_PORT = 26379
+_NODE_PORT = 6379
+_ONE_SERVER = ("redis", "rediss")
+_SENTINELS = ("redis+sentinel", "rediss+sentinel")
+_CLUSTER = ("redis+cluster", "rediss+cluster")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,43 +34,86 @@ class Sentinels:
     ca_file: str | None
 
 
-def parse_address(url: str) -> str | Sentinels:
-    """Return a server's URL as it is, or what a Sentinel URL says; raises ValueError.
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Nodes of a Redis Cluster."""
+
+    hosts: tuple[tuple[str, int], ...]
+    tls: bool
+    username: str | None
+    password: str | None = field(repr=False)
+    ca_file: str | None
+
+
+def parse_address(url: str) -> str | Sentinels | Cluster:
+    """Return a server's URL as it is, or what any other URL says; raises ValueError.
 
     The message names what is wrong and never the URL, which may hold a password.
     """
     parts = urlsplit(url)
-    if parts.scheme in ("redis", "rediss"):
+    if parts.scheme in _ONE_SERVER:
         return url
-    if parts.scheme not in ("redis+sentinel", "rediss+sentinel"):
-        raise ValueError(
-            "a store's URL starts with redis://, rediss://, redis+sentinel:// or rediss+sentinel://"
-        )
-    login, _, hosts = parts.netloc.rpartition("@")
-    username, _, password = login.partition(":")
+    if parts.scheme in _SENTINELS:
+        return _sentinels(parts)
+    if parts.scheme in _CLUSTER:
+        return _cluster(parts)
+    schemes = ", ".join(f"{scheme}://" for scheme in (*_ONE_SERVER, *_SENTINELS, *_CLUSTER))
+    raise ValueError(f"a store's URL starts with one of {schemes}")
+
+
+def ca_file_of(url: str) -> str | None:
+    """Return the file that ``ssl_ca_certs`` names, None if the URL names none."""
+    return _option(urlsplit(url), "ssl_ca_certs")
+
+
+def _sentinels(parts: SplitResult) -> Sentinels:
     service, _, db = parts.path.strip("/").partition("/")
+    username, password, hosts = _netloc(parts)
     if not service or not hosts:
         raise ValueError("a Sentinel URL is …://HOST:PORT,HOST:PORT/SERVICE[/DB]")
     if db and not db.isdecimal():
         raise ValueError(f"the database in a Sentinel URL is a number, not {db!r}")
     return Sentinels(
-        hosts=tuple(_host(host) for host in hosts.split(",")),
+        hosts=_hosts(hosts, port=_SENTINEL_PORT),
         service=service,
         db=int(db or 0),
-        tls=parts.scheme == "rediss+sentinel",
-        username=unquote(username) or None,
-        password=unquote(password) or None,
+        tls=parts.scheme.startswith("rediss"),
+        username=username,
+        password=password,
         sentinel_username=_option(parts, "sentinel_username"),
         sentinel_password=_option(parts, "sentinel_password"),
         ca_file=_option(parts, "ssl_ca_certs"),
     )
 
 
-def _host(text: str) -> tuple[str, int]:
+def _cluster(parts: SplitResult) -> Cluster:
+    username, password, hosts = _netloc(parts)
+    if not hosts or parts.path not in ("", "/", "/0"):
+        raise ValueError("a Cluster URL is …://HOST:PORT,HOST:PORT; it has one database, 0")
+    return Cluster(
+        hosts=_hosts(hosts, port=_NODE_PORT),
+        tls=parts.scheme.startswith("rediss"),
+        username=username,
+        password=password,
+        ca_file=_option(parts, "ssl_ca_certs"),
+    )
+
+
+def _netloc(parts: SplitResult) -> tuple[str | None, str | None, str]:
+    login, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = login.partition(":")
+    return unquote(username) or None, unquote(password) or None, hosts
+
+
+def _hosts(text: str, *, port: int) -> tuple[tuple[str, int], ...]:
+    return tuple(_host(host, port=port) for host in text.split(","))
+
+
+def _host(text: str, *, port: int) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     if not parts.hostname:
-        raise ValueError("a Sentinel URL has an empty host")
-    return parts.hostname, parts.port or _SENTINEL_PORT
+        raise ValueError("a store's URL has an empty host")
+    return parts.hostname, parts.port or port
 
 
 def _option(parts: SplitResult, name: str) -> str | None:

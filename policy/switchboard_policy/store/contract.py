@@ -97,13 +97,15 @@ class Pod(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a data plane says of itself.
 
     ``revision`` is that of the policy channel in force; ``refused`` maps objects to the reason
-    for which their newest entry is not in force. ``uid`` is its Kubernetes Pod's, "" if none.
+    for which their newest entry is not in force. ``key_ids`` are the scope keys that it holds.
+    ``uid`` is its Kubernetes Pod's, "" if none.
     """
 
     name: str
     revision: Revision
     refused: Mapping[str, str] = {}
     formats: tuple[int, ...] = (1,)
+    key_ids: tuple[str, ...] = ()
     namespace: str = ""
     uid: str = ""
     zone: str = ""
@@ -147,8 +149,8 @@ class StoreWriter(Protocol):
         """Say whether the channel still is what this writer left (cheap: call every 5 s).
 
         False before this writer's first ``publish`` or ``replace``, and where fields, lines or
-        the head were lost or added by others, even if a ``publish`` has mended the manifest since:
-        only ``replace`` finds lost entries.
+        the head were lost or added by others. It stays False where a ``publish`` met the loss and
+        this writer did not know all entries (another one wrote them): then ``replace`` must mend.
         """
         ...
 
@@ -158,7 +160,8 @@ class StoreWriter(Protocol):
         """Write changed objects (None: gone) with their lines; return the new revision.
 
         An object whose digest is in force already adds nothing. More than BATCH_LINES changes are
-        cut into several steps, each of which leaves the channel consistent.
+        cut into several steps, each of which leaves the channel consistent. Where the store lost
+        the channel, all that this writer published is written again first, entries and manifest.
         """
         ...
 

@@ -61,7 +61,9 @@ class LedgerWriter(ABC):
         self._keyrings = keyrings
         self._known: dict[At, _Known] = {}
         self._locks: defaultdict[At, asyncio.Lock] = defaultdict(asyncio.Lock)
-        #: Channels whose manifest was written again from memory: their entries may be lost.
+        #: What this writer published, by object: a store that lost it is filled from here.
+        self._published: defaultdict[At, dict[str, Encoded]] = defaultdict(dict)
+        #: Channels whose manifest was written again although not all entries were known.
         self._hollow: set[At] = set()
 
     @abstractmethod
@@ -157,9 +159,10 @@ class LedgerWriter(ABC):
                 edit = plan_edit(ledger, self._keyring(at), epoch=epoch, changes=batch)
                 if edit is None or await self._try(at, epoch, ledger, edit):
                     break
-                await self._recover(at, epoch, ledger)
+                await self._recover(at, epoch, ledger, batch)
             else:
                 raise _contended(at)
+            _update(self._published[at], batch)
         return (await self._ledger(at, epoch)).revision
 
     async def _replace(self, at: At, epoch: int, contents: Mapping[str, Encoded]) -> Revision:
@@ -171,8 +174,9 @@ class LedgerWriter(ABC):
             line = (await self.tail(at)).line
             if line == ledger.revision and not must_rewrite(ledger, keyring, found):
                 changes = differences(ledger, contents)
-                kept = (said for key, said in contents.items() if key not in changes)
-                await self._mend(at, kept)
+                kept = {key: said for key, said in contents.items() if key not in changes}
+                await self._mend(at, kept.values())
+                self._published[at] |= kept
                 self._hollow.discard(at)
                 if changes or ledger.revision.epoch == epoch:
                     return await self._publish(at, epoch, changes)
@@ -182,11 +186,14 @@ class LedgerWriter(ABC):
                 digests = {key: said.digest for key, said in contents.items()}
                 step = plan_rewrite(ledger, keyring, epoch=epoch, digests=digests, found=found)
             if await self._try(at, epoch, ledger, step):
+                self._published[at] = dict(contents)
                 self._hollow.discard(at)
                 return step.head.revision
         raise _contended(at)
 
-    async def _recover(self, at: At, epoch: int, ledger: Ledger) -> None:
+    async def _recover(
+        self, at: At, epoch: int, ledger: Ledger, batch: Mapping[str, Encoded | None]
+    ) -> None:
         keyring = self._keyring(at)
         found = await self.claim(at, epoch=epoch)
         newer = self._remember(at, epoch, catch_up(ledger, keyring, found))
@@ -194,8 +201,16 @@ class LedgerWriter(ABC):
             # The store lost lines: no edit fits it, and an edit alone would pass off as the whole.
             digests = {key: field.digest for key, field in newer.fields.items()}
             rewrite = plan_rewrite(newer, keyring, epoch=epoch, digests=digests, found=found)
-            # An edit brings its own entries; the others may be lost until the next ``replace``.
-            self._hollow.add(at)
+            referenced = set(digests.values())
+            # The batch, too: it may be in the store already, if only its answer was lost.
+            known = {
+                said.digest: said
+                for said in (*self._published[at].values(), *batch.values())
+                if said is not None and said.digest in referenced
+            }
+            await self._mend(at, known.values())
+            if len(known) < len(referenced):
+                self._hollow.add(at)
             await self._try(at, epoch, newer, rewrite)
 
     async def _try(self, at: At, epoch: int, ledger: Ledger, step: Edit | Rewrite) -> bool:
@@ -219,6 +234,14 @@ class LedgerWriter(ABC):
     def _remember(self, at: At, epoch: int, ledger: Ledger) -> Ledger:
         self._known[at] = _Known(epoch, ledger)
         return ledger
+
+
+def _update(held: dict[str, Encoded], changes: Mapping[str, Encoded | None]) -> None:
+    for key, said in changes.items():
+        if said is None:
+            held.pop(key, None)
+        else:
+            held[key] = said
 
 
 def _portions(bodies: Mapping[str, bytes]) -> Iterator[Mapping[str, bytes]]:

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     PROGRAMMED = "Programmed"
     NOT_REFERENCED = "NotReferenced"
     NO_DATA_PLANES = "NoDataPlanes"
+    STORE_UNAVAILABLE = "StoreUnavailable"
     WAITING_FOR_PODS = "WaitingForPods"
     REFUSED_BY_POD = "RefusedByPod"
     LAST_GOOD_IN_FORCE = "LastGoodInForce"
@@ -95,6 +96,10 @@ MEANINGS: Final[Mapping[Reason, str]] = {
     Reason.PROGRAMMED: "All is well.",
     Reason.NOT_REFERENCED: "No policy uses this backend, so no data plane needs it. It is ready.",
     Reason.NO_DATA_PLANES: "No data plane is running yet. The object itself is ready.",
+    Reason.STORE_UNAVAILABLE: (
+        "The operator cannot write to Redis; the message says why. What is in force stays so, and "
+        "the edit goes out once Redis takes it."
+    ),
     Reason.WAITING_FOR_PODS: "Some data planes have not taken it over yet; the message names them.",
     Reason.REFUSED_BY_POD: "A data plane refuses it; the message has the pod's reason.",
     Reason.LAST_GOOD_IN_FORCE: (

@@ -114,7 +114,10 @@ class ServiceTarget(Model):
 
     name: Label = Field(description="The Service, in the backend's namespace.")
     port: Port = Field(description="A port of the Service: its number or its name.")
-    scheme: Literal["http", "https"] = Field(default="http", description="How it is spoken to.")
+    scheme: Literal["http", "https"] = Field(
+        default="http",
+        description="How it is spoken to; https checks the certificate for NAME.NAMESPACE.svc.",
+    )
     path: Annotated[str, Field(pattern=PATH_PATTERN, max_length=256)] = Field(
         default="/v1",
         description="What comes before /chat/completions in the path of a request.",

@@ -19,6 +19,8 @@ CASES = {
         *("--set", "gateway.admit=Selector", "--set", "gateway.selector.team=a"),
         *("--set", "gateway.platformNamespace=team-a", "--set", "gateway.order={team-a}"),
         *("--set", "operator.replicas=2", "--set", "service.port=8000"),
+        *("--set", "gateway.keys.rotateAfter=24h", "--set", "redis.caConfigMap=redis-ca"),
+        *("--set", "gateway.upstreamCa.configMap=models-ca"),
     ],
 }
 
@@ -70,6 +72,7 @@ def test_a_chart_without_a_store_says_what_to_set(helm: Path) -> None:
         "redis.url=http://redis",
         "gateway.admit=Some",
         "gateway.name=Big",
+        "gateway.keys.rotateAfter=30d",
         "operator.replicas=many",
         "gatewayz.name=x",
         "service.port=0",

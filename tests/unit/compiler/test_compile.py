@@ -20,6 +20,7 @@ from switchboard_policy.compiler.world import (
     Service,
     World,
 )
+from switchboard_policy.seal import KEY_BYTES, read_keyring, write_key_file
 from switchboard_policy.v1alpha1.conditions import Reason
 
 PLATFORM = Gateway("default", "switchboard", platform_namespace="platform")
@@ -316,3 +317,22 @@ def test_a_recreated_backend_gets_a_credential_of_its_own() -> None:
 
 def _delete(made: World, kind: str, name: str, namespace: str = "ai") -> None:
     del getattr(made, kind)[Name(namespace, name)]
+
+
+def test_another_key_seals_credentials_anew_and_moves_nothing_else() -> None:
+    secret = Secret(Name("ai", "keys"), "uid", "1", {"api-key": b"sk"})
+    made = world(
+        backend("a", credentials=CREDENTIALS), backend("b"), secret, simple("chat", "a", "b")
+    )
+    running = compiler()
+    before = running.compile(made)
+    others = read_keyring("gw/default", write_key_file("k2", {"k2": b"x" * KEY_BYTES}))
+    running.rekey(others)
+    after = running.compile(made)
+    assert after.policy.keys() == before.policy.keys()
+    moved = {key for key in after.policy if after.policy[key] is not before.policy[key]}
+    assert moved == {"credential/ai/a"}
+    found = after.policy["credential/ai/a"].entry
+    assert isinstance(found, ir.Credential)
+    assert found.key_id == "k2"
+    assert running.compile(made) is after

@@ -21,11 +21,11 @@ async def test_live_requests_end_by_themselves_within_the_drain() -> None:
     live, go_on = LiveRequests(), asyncio.Event()
 
     async def request() -> None:
-        live.enter()
+        live.enter(asyncio.current_task())
         try:
             await go_on.wait()
         finally:
-            live.leave()
+            live.leave(asyncio.current_task())
 
     running = asyncio.create_task(request())
     await asyncio.sleep(0)
@@ -41,13 +41,13 @@ async def test_what_stays_is_cancelled_and_may_say_a_last_word() -> None:
     live, said = LiveRequests(), list[bool]()
 
     async def request() -> None:
-        live.enter()
+        live.enter(asyncio.current_task())
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             said.append(live.expired)
         finally:
-            live.leave()
+            live.leave(asyncio.current_task())
 
     running = asyncio.create_task(request())
     await asyncio.sleep(0)

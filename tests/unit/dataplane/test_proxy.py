@@ -1,7 +1,7 @@
 """The hot path without sockets: a caller and an upstream that are plain objects."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
@@ -16,6 +16,7 @@ from switchboard_dataplane.errors import UpstreamReset
 from switchboard_dataplane.proxy import Proxy
 from switchboard_dataplane.signals.endpoints import SignalTable
 from switchboard_dataplane.telemetry.outcome import Outcome
+from switchboard_dataplane.upstream.bound import Bound, Bounds
 from switchboard_dataplane.upstream.transport import UpstreamResponse
 from switchboard_dataplane.wire.answers import Answer
 from switchboard_policy.ir import Api
@@ -47,10 +48,14 @@ class PlainCaller:
     async def begin(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         self.status = status
 
-    async def write(self, data: bytes) -> None:
+    def put(self, data: bytes) -> bool:
         self.written.append(data)
         if len(self.written) == self.leaves_at:
             raise ConnectionResetError("the caller is gone")
+        return True
+
+    async def drained(self) -> None:
+        return
 
     async def end(self) -> None:
         self.ended = True
@@ -73,6 +78,13 @@ class PlainResponse:
     async def read(self) -> bytes:
         return self.pieces.pop(0) if self.pieces else b""
 
+    async def pour(
+        self, take: Callable[[bytes], bool], ready: Callable[[], Awaitable[None]]
+    ) -> None:
+        while self.pieces:
+            if not take(self.pieces.pop(0)):
+                await ready()
+
     def close(self) -> None:
         self.closed = True
 
@@ -85,7 +97,13 @@ class PlainUpstream:
     sent: list[tuple[Endpoint, str, Sequence[tuple[str, str]], bytes]] = field(default_factory=list)
 
     async def send(
-        self, endpoint: Endpoint, path: str, *, headers: Sequence[tuple[str, str]], body: bytes
+        self,
+        endpoint: Endpoint,
+        path: str,
+        *,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        bound: Bound,
     ) -> UpstreamResponse:
         self.sent.append((endpoint, path, headers, body))
         answer = self.answers.pop(0)
@@ -120,13 +138,15 @@ class Stage:
         return cls(PlainUpstream(list(answers)))
 
     async def serve(self, caller: PlainCaller) -> Outcome:
+        loop = asyncio.get_running_loop()
         proxy = Proxy(
             snapshot=lambda: self.snapshot,
             signals=self.signals,
             upstream=self.upstream,
             observe=self.outcomes.append,
             shutting_down=lambda: self.expired,
-            clock=asyncio.get_running_loop().time,
+            clock=loop.time,
+            bounds=Bounds(clock=loop.time, call_later=loop.call_later),
             today=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             rng=Random(7),
         )
@@ -169,10 +189,17 @@ async def test_a_request_keeps_its_snapshot_to_its_end() -> None:
     first = stage.snapshot
 
     async def send_and_swap(
-        endpoint: Endpoint, path: str, *, headers: Sequence[tuple[str, str]], body: bytes
+        endpoint: Endpoint,
+        path: str,
+        *,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        bound: Bound,
     ) -> UpstreamResponse:
         stage.snapshot = snapshot()
-        return await PlainUpstream.send(stage.upstream, endpoint, path, headers=headers, body=body)
+        return await PlainUpstream.send(
+            stage.upstream, endpoint, path, headers=headers, body=body, bound=bound
+        )
 
     stage.upstream.send = send_and_swap  # type: ignore[method-assign]
     outcome = await stage.serve(caller)
@@ -220,7 +247,12 @@ async def test_a_cancelled_request_raises_and_is_accounted_for() -> None:
     stage = Stage.answering()
 
     async def never(
-        endpoint: Endpoint, path: str, *, headers: Sequence[tuple[str, str]], body: bytes
+        endpoint: Endpoint,
+        path: str,
+        *,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        bound: Bound,
     ) -> UpstreamResponse:
         await asyncio.Event().wait()
         raise AssertionError

@@ -21,9 +21,9 @@ def test_the_defaults_are_those_of_a_gateway_pod() -> None:
 
 def test_every_flag_is_an_environment_variable() -> None:
     for one in fields(Settings):
-        if one.name in ("otlp", "log_level", "listen", "admin", "detail_headers"):
+        if one.name in ("otlp", "log_level", "listen", "admin"):
             continue
-        text = {str: "text", float: "12.5", int: "77"}[type(one.default)]
+        text = {str: "text", float: "12.5", int: "77", bool: "false"}[type(one.default)]
         by_flag = parse(f"--{one.name.replace('_', '-')}", text)
         by_variable = parse(**{f"SWITCHBOARD_{one.name.upper()}": text})
         assert by_flag == by_variable != Settings()

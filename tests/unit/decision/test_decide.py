@@ -199,6 +199,16 @@ def test_weights_are_kept_among_those_that_may_serve() -> None:
     assert 6_850 < counts["ai/a"] < 7_150
 
 
+def test_backends_of_weight_zero_serve_where_nobody_else_is_left() -> None:
+    running = snapshot(
+        one_rule(tier("t", ("a", 100), ("b", 0))),
+        backend("a", capabilities=ir.Capabilities(tools=False)),
+        backend("b"),
+    )
+    assert backend_of(decided(running)) == "ai/a"
+    assert backend_of(decided(running, tools=True)) == "ai/b"
+
+
 def test_a_transient_failure_is_tried_once_more_in_its_tier_then_the_next_comes() -> None:
     running = snapshot(
         one_rule(tier("one", "a"), tier("two", "b")),

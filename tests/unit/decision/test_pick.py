@@ -77,6 +77,17 @@ def test_load_goes_by_requests_in_flight_not_by_latency() -> None:
     assert "10.0.0.1:1" not in counts
 
 
+def test_load_is_a_share_of_the_limit_where_both_have_one() -> None:
+    entries = (backend("a", max_in_flight=100), backend("b", max_in_flight=10))
+    signals = SignalTable()
+    for name, in_flight in (("a", 20), ("b", 5)):
+        signals[f"ai/{name}@{name}.example:8000"].in_flight = in_flight
+    counts = chosen(ir.Balance("Load"), signals, *entries, members=("a", "b"))
+    assert set(counts) == {"a.example:8000"}
+    counts = chosen(ir.Balance("Load"), signals, entries[0], backend("b"), members=("a", "b"))
+    assert set(counts) == {"b.example:8000"}
+
+
 def test_cost_takes_the_cheapest_and_the_unpriced_last() -> None:
     cheap = ir.Pricing(input_picodollars=1, output_picodollars=1)
     dear = ir.Pricing(input_picodollars=1, output_picodollars=9)
@@ -152,6 +163,20 @@ def test_hash_yields_where_the_home_is_overloaded() -> None:
     signals[f"ai/a@{home}"].in_flight = 10
     (other,) = chosen(BY_SESSION, signals, *entries, draws=5, session="s")
     assert other != home
+
+
+@pytest.mark.parametrize(
+    ("key", "fields"),
+    [
+        (ir.HashKey("user"), {"user": "u1"}),
+        (ir.HashKey("header", "x-team"), {"headers": {"x-team": "blue"}}),
+    ],
+    ids=["user", "header"],
+)
+def test_hash_goes_by_what_it_names(key: ir.HashKey, fields: dict[str, Any]) -> None:
+    balance, entries = ir.Balance("Hash", key), (service("a"), endpoints("a", *THREE))
+    assert len(chosen(balance, SignalTable(), *entries, draws=30, **fields)) == 1
+    assert len(chosen(balance, SignalTable(), *entries, draws=30, session="s1")) > 1
 
 
 def test_hash_without_its_key_goes_by_latency() -> None:

@@ -164,3 +164,24 @@ def test_texts_are_read_on_demand_from_every_shape_of_content() -> None:
     assert seen.prompt_lower == "a\nc"
     assert view(payload={"prompt": ["x", "y"]}).prompt == "x\ny"
     assert view(payload={"input": "z"}).prompt == "z"
+
+
+def test_a_credential_that_was_opened_stays_when_its_key_is_dropped_before_the_next_comes() -> None:
+    spec = backend("a", credential="credential/ai/a")
+    running = builder(POLICY, spec, sealed(spec))
+    running.rekey(read_keyring(SCOPE, write_key_file("k2", {"k2": b"x" * 32})))
+    after, refused = running.apply({}, (), revision="1-2")
+    assert after.backends["ai/a"].api_key == "sk-1"
+    assert not refused
+    after, refused = running.apply(keyed([sealed(spec, "sk-2")]), (), revision="1-3")
+    assert after.backends["ai/a"].unusable == "its credential does not open"
+    assert "credential/ai/a" in refused
+
+
+def test_a_dropped_key_opens_nothing_for_another_origin() -> None:
+    spec = backend("a", credential="credential/ai/a")
+    moved = backend("a", credential="credential/ai/a", url="http://evil.example/v1")
+    running = builder(POLICY, spec, sealed(spec))
+    running.rekey(read_keyring(SCOPE, write_key_file("k2", {"k2": b"x" * 32})))
+    after, _ = running.apply(keyed([moved]), (), revision="1-2")
+    assert after.backends["ai/a"].api_key == ""

@@ -4,11 +4,12 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fakes.virtual_time import VirtualTimeLoop
-from fakes.worlds import keyring, parser
+from fakes.worlds import parser
+from switchboard_operator.credentials import ScopeKeys
 from switchboard_operator.dataplanes import DataPlanes
 from switchboard_operator.inventory import Inventory
 from switchboard_operator.kube import decode_data
@@ -20,6 +21,7 @@ from switchboard_operator.quarantine import Quarantine
 from switchboard_operator.reconciler import Reconciler
 from switchboard_operator.reporter import Reporter
 from switchboard_operator.resources import Kind
+from switchboard_operator.rotation import Pace
 from switchboard_operator.telemetry import Telemetry
 from switchboard_policy.compiler.world import Gateway, Name
 from switchboard_policy.store import Channel, Pod, Revision
@@ -27,6 +29,11 @@ from switchboard_policy.store.memory import MemoryStore, MemoryWriter
 from unit.operator.kube_fakes import Cluster, Json
 
 SCOPE = "gw/default"
+PACE = Pace(
+    rotate_after=timedelta(days=30),
+    wait_at_most=timedelta(minutes=15),
+    keep_old_for=timedelta(minutes=5),
+)
 
 
 def in_virtual_time(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -81,9 +88,33 @@ class Bench:
 
     def __init__(self, cluster: Cluster, store: MemoryStore, *, name: str = "replica") -> None:
         self.cluster, self.store, clock = cluster, store, loop_clock()
+        self._name = name
         self.inventory = Inventory(parser(), decode_secret=decode_data)
-        self.writer = FlakyWriter(store, keyrings=keyring)
-        self.publication = Publication(Gateway("default", "system"), keyring(), self.writer)
+        self.keys = ScopeKeys(
+            cluster,
+            "system",
+            "default",
+            pace=PACE,
+            random_bytes=random.Random(name).randbytes,
+            now=clock.now,
+        )
+        self.writer = FlakyWriter(store, keyrings=lambda _: self.keys.keyring())
+        self._clock = clock
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Read the keys, list, elect, reconcile."""
+        await self.keys.load()
+        self._build()
+        await self.quarantine.load([""])
+        await self.listing.load()
+        for part in (self.leadership, self.reconciler):
+            self._tasks.append(asyncio.create_task(part.run()))
+
+    def _build(self) -> None:
+        cluster, clock = self.cluster, self._clock
+        gateway = Gateway("default", "system")
+        self.publication = Publication(gateway, self.keys.keyring, self.writer)
         self.planes = DataPlanes(
             SCOPE,
             self.writer,
@@ -91,11 +122,10 @@ class Bench:
             summary=Name("system", "switchboard-status-default"),
             namespace="system",
         )
-        gateways = [(self.publication, self.planes)]
         self.leadership = Leadership(
             cluster,
             Name("system", "lease"),
-            Identity("", name),
+            Identity("", self._name),
             clock=clock,
             floor=self._floor,
         )
@@ -108,12 +138,14 @@ class Bench:
             done=self.outcomes.append,
             changed=self._changed,
         )
-        self.reporter = Reporter(self.inventory, self.patcher, gateways, clock=clock)
+        self.reporter = Reporter(
+            self.inventory, self.patcher, [(self.publication, self.planes)], clock=clock
+        )
         self.quarantine = Quarantine(cluster, self.inventory)
         self.telemetry = Telemetry()
         self.reconciler = Reconciler(
             self.inventory,
-            gateways,
+            [(self.publication, self.planes, self.keys)],
             self.writer,
             reporter=self.reporter,
             quarantine=self.quarantine,
@@ -124,14 +156,6 @@ class Bench:
         self.listing = Listing(
             cluster, self.inventory, [], changed=self.reconciler.mark, stalled=lambda: None
         )
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def start(self) -> None:
-        """List, elect, reconcile."""
-        await self.quarantine.load([""])
-        await self.listing.load()
-        for part in (self.leadership, self.reconciler):
-            self._tasks.append(asyncio.create_task(part.run()))
 
     async def stop(self) -> None:
         """End it, as a signal does."""
@@ -182,6 +206,7 @@ class DataPlane:
 
     def __init__(self, store: MemoryStore, name: str, *, uid: str = "") -> None:
         self.refused: dict[str, str] = {}
+        self.key_ids: tuple[str, ...] = ()
         self.ignores = False
         self._store = store
         self._name, self._uid = name, uid
@@ -199,7 +224,13 @@ class DataPlane:
             head = await reader.head("policy")
             if head is not None and not self.ignores:
                 revision = head.revision
-            pod = Pod(name=self._name, revision=revision, refused=self.refused, uid=self._uid)
+            pod = Pod(
+                name=self._name,
+                revision=revision,
+                refused=self.refused,
+                key_ids=self.key_ids,
+                uid=self._uid,
+            )
             await reader.register(pod)
             if self.ignores:
                 await asyncio.sleep(1)

@@ -1,7 +1,8 @@
 """The API server in memory, as far as the operator's parts call it."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from switchboard_operator.inventory import Inventory
@@ -12,12 +13,24 @@ from switchboard_operator.kube import (
     LastGood,
     LeaseRecord,
     NotFound,
+    SecretRecord,
     last_good_name,
 )
 from switchboard_operator.resources import WATCHED, Kind, Listed, ObjectKey, Resource
 from switchboard_policy.compiler.world import Name
 
 Json = dict[str, Any]
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(slots=True)
+class HeldSecret:
+    """A Secret; who changes it raises the version."""
+
+    data: dict[str, bytes]
+    annotations: dict[str, str] = field(default_factory=dict)
+    created: datetime = EPOCH
+    version: int = 1
 
 
 class Cluster:
@@ -31,7 +44,7 @@ class Cluster:
         self.objects: dict[Kind, dict[Name, Json]] = {kind: {} for kind in Kind}
         self.patches: list[tuple[ObjectKey, Json]] = []
         self.lease: LeaseRecord | None = None
-        self.secrets: dict[Name, dict[str, bytes]] = {}
+        self.secrets: dict[Name, HeldSecret] = {}
         self.kept: dict[Name, LastGood] = {}
         self.pods: dict[Name, str] = {}
         self.config_maps: dict[Name, dict[str, str]] = {}
@@ -104,15 +117,27 @@ class Cluster:
             raise Conflict(409, "it changed")
         return self._write_lease(record)
 
-    async def get_secret(self, name: Name) -> Mapping[str, bytes] | None:
+    async def get_secret(self, name: Name) -> SecretRecord | None:
         self._check()
-        return self.secrets.get(name)
+        held = self.secrets.get(name)
+        return None if held is None else self._record(name, held)
 
     async def create_secret(self, name: Name, data: Mapping[str, bytes]) -> None:
         self._check()
         if name in self.secrets:
             raise Conflict(409, "there is one")
-        self.secrets[name] = dict(data)
+        self.secrets[name] = HeldSecret(dict(data))
+
+    async def patch_secret(
+        self, name: Name, data: Mapping[str, bytes], *, version: str
+    ) -> SecretRecord:
+        self._check()
+        held = self.secrets[name]
+        if version != str(held.version):
+            raise Conflict(409, "it changed")
+        held.data |= data
+        held.version += 1
+        return self._record(name, held)
 
     async def last_good(self, namespace: str = "") -> list[LastGood]:
         self._check()
@@ -136,7 +161,15 @@ class Cluster:
         return "uid"
 
     async def record_event(
-        self, about: Name, *, uid: str, warning: bool, reason: str, message: str, at: str
+        self,
+        about: Name,
+        *,
+        uid: str,
+        warning: bool,
+        reason: str,
+        message: str,
+        at: str,
+        kind: str = "ConfigMap",
     ) -> None:
         self._check()
         self.events.append((reason, message))
@@ -158,6 +191,16 @@ class Cluster:
     async def get_namespace(self, name: str) -> Json | None:
         self._check()
         return self.objects[Kind.NAMESPACE].get(Name("", name))
+
+    @staticmethod
+    def _record(name: Name, held: HeldSecret) -> SecretRecord:
+        return SecretRecord(
+            data=dict(held.data),
+            annotations=dict(held.annotations),
+            created=held.created,
+            uid=f"uid of {name}",
+            version=str(held.version),
+        )
 
     def _of(self, resource: Resource) -> dict[Name, Json]:
         return next(self.objects[kind] for kind, each in WATCHED.items() if each == resource)

@@ -132,3 +132,21 @@ async def test_events_of_another_thread_arrive_in_order() -> None:
         await done.wait()
     thread.join()
     assert [number for _, _, number in taken] == list(range(1000))
+
+
+async def test_an_object_that_cannot_be_read_hides_no_event_of_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    taken: list[str] = []
+
+    def take(kind: Kind, event_type: str | None, body: Raw) -> None:
+        taken.append(body["metadata"]["name"])
+        if not body["spec"]:
+            raise TypeError("no spec")
+
+    intake = Intake(asyncio.get_running_loop(), take)
+    for name, spec in (("a", {"x": 1}), ("odd", None), ("b", {"x": 1})):
+        intake(Kind.POLICY, "ADDED", {"metadata": {"name": name}, "spec": spec})
+    await asyncio.sleep(0)
+    assert taken == ["a", "odd", "b"]
+    assert "an event of RoutingPolicy odd" in caplog.text

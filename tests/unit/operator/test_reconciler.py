@@ -193,7 +193,7 @@ def test_an_away_store_is_told_and_caught_up_with() -> None:
         await eventually(lambda: programmed(bench, "chat"))
         bench.writer.away = True
         bench.apply(POLICY, policy("chat", "a", rule="renamed"))
-        await eventually(lambda: programmed(bench, "chat", "Pending"))
+        await eventually(lambda: programmed(bench, "chat", "StoreUnavailable"))
         message = bench.condition(POLICY, "chat", "Programmed")["message"]
         assert message.startswith("Not in the store yet: the store does not answer (refused)")
         bench.writer.away = False

@@ -1,10 +1,11 @@
 """Settings come from flags, environment and file, and a wrong one says what to do."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from switchboard_operator.settings import Settings, SettingsInvalid, read_settings
+from switchboard_operator.settings import KeySettings, Settings, SettingsInvalid, read_settings
 
 FLAGS = ["--namespace", "system"]
 
@@ -72,6 +73,11 @@ gateways:
         ("gateways: [{admit: Selector}]", "admit is Selector and selector has 0 labels: give"),
         ("gateways: [{selector: {a: b}}]", "admit is All and selector has 1 labels: give"),
         ("gateways: [{name: a}, {name: a}]", "gateways a appear twice: give each its own name"),
+        ("gateways: [{keys: {rotateAfter: 30d}}]", "gateways.0.keys.rotateAfter is '30d': write a"),
+        (
+            "gateways: [{keys: {keepOldFor: 5}}]",
+            "gateways.0.keys.keepOldFor is 5: write a duration",
+        ),
         ("adminPort: 70000", "adminPort is 70000: Input should be less than or equal to 65535"),
         ("redis: redis://here", "redis is 'redis://here': Input should be a valid dictionary"),
         ("- a list", "the file must be a map"),
@@ -84,6 +90,16 @@ def test_a_wrong_setting_is_named_with_its_value_and_the_fix(
     with pytest.raises(SettingsInvalid) as raised:
         read_settings(write(tmp_path, text), {})
     assert told in str(raised.value)
+
+
+def test_a_gateway_says_how_its_key_is_rotated(tmp_path: Path) -> None:
+    text = "gateways: [{keys: {rotateAfter: 24h, waitAtMost: 1m30s, keepOldFor: 0s}}, {name: b}]"
+    said, unsaid = read_settings(write(tmp_path, text), {}).gateways
+    assert said.keys.rotate_after == timedelta(days=1)
+    assert said.keys.wait_at_most == timedelta(seconds=90)
+    assert said.keys.keep_old_for == timedelta(0)
+    assert unsaid.keys == KeySettings()
+    assert unsaid.keys.rotate_after == timedelta(days=30)
 
 
 def test_a_missing_namespace_says_how_to_set_it() -> None:

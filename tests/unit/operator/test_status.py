@@ -237,7 +237,8 @@ def test_two_gateways_count_together() -> None:
     both = combine([stand([pod("a")], AT), stand([pod("b", 1)], {KEY: Revision(5, 2)})])
     assert (both.acked, both.pods, both.revision) == (1, 2, Revision(5, 2))
     assert both.behind == ("b (at 3-1)",)
-    assert combine([Standing(), Standing(pending="why")]).pending == "why"
+    away = combine([Standing(), Standing(pending="why", store_away=True)])
+    assert (away.pending, away.store_away) == ("why", True)
 
 
 def test_a_gateway_that_does_not_admit_is_silent_if_another_does() -> None:

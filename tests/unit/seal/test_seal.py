@@ -4,7 +4,14 @@ import pytest
 
 from fakes.stores import keyring
 from switchboard_policy.errors import BadSeal, BadSignature, Malformed
-from switchboard_policy.seal import KEY_BYTES, fingerprint, key_id_of, read_keyring, write_key_file
+from switchboard_policy.seal import (
+    KEY_BYTES,
+    fingerprint,
+    key_id_of,
+    read_key_file,
+    read_keyring,
+    write_key_file,
+)
 
 CONTEXT = ("uid-1", "https://api.example")
 
@@ -103,3 +110,18 @@ def test_a_keyring_does_not_show_its_keys() -> None:
 
 def test_a_fingerprint_is_sha_256() -> None:
     assert fingerprint(b"").startswith("e3b0c44298fc1c149afbf4c8996fb924")
+
+
+def test_a_missing_key_is_named() -> None:
+    mac = keyring(2).sign("a")
+    with pytest.raises(BadSignature, match="scope gw/test has no key 'k2' here"):
+        keyring(1).verify(mac, "a")
+
+
+def test_a_key_file_gives_its_keys_back_and_never_shows_them() -> None:
+    keys = {"k1": bytes(KEY_BYTES), "k2": b"x" * KEY_BYTES}
+    raw = write_key_file("k2", keys)
+    said = read_key_file(raw)
+    assert (said.current, said.keys) == ("k2", keys)
+    assert "xxx" not in repr(said)
+    assert read_keyring("gw/test", raw).ids == ("k1", "k2")

@@ -1,6 +1,8 @@
 """The follower by itself: disk, heartbeats, backoff and what it says of itself."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -8,11 +10,12 @@ import pytest
 
 from fakes.followers import FakePlane, FaultyReader
 from fakes.stores import OURS, SCOPE, STRANGER, MemoryRig, backend, contents, entry, key, keyring
-from fakes.virtual_time import eventually
+from fakes.virtual_time import eventually, until
 from switchboard_dataplane.sources.disk import DiskSnapshot
 from switchboard_dataplane.sources.following import backoff_s
 from switchboard_dataplane.sources.reading import Contents, Held
-from switchboard_policy.store import Revision
+from switchboard_policy.seal import Keyring
+from switchboard_policy.store import CHANNELS, Channel, Revision
 
 
 class HalfChance:
@@ -216,3 +219,58 @@ def test_backoff_doubles_to_its_limit_and_is_half_chance() -> None:
     assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
     assert backoff_s(3, limit_s=2.0, random=low) == 0.4  # type: ignore[arg-type]
     assert backoff_s(10**6, limit_s=2.0, random=high) == 2.0  # type: ignore[arg-type]
+
+
+async def test_a_pod_says_which_keys_it_holds(rig: MemoryRig) -> None:
+    await publish(rig, 1)
+    writer = rig.writer()
+    async with FakePlane(rig.reader(), OURS) as plane:
+
+        async def said() -> tuple[str, ...]:
+            pods = await writer.pods(SCOPE)
+            return pods[0].pod.key_ids if pods else ()
+
+        await until(lambda: _is(said, ("k1",)))
+        plane.ring = keyring(1, 2)
+        await until(lambda: _is(said, ("k1", "k2")))
+
+
+async def _is(ask: Callable[[], Awaitable[object]], wanted: object) -> bool:
+    return await ask() == wanted
+
+
+async def test_a_pod_without_the_new_key_keeps_its_policy_says_so_and_recovers(
+    rig: MemoryRig,
+) -> None:
+    at = await publish(rig, 1)
+    async with FakePlane(rig.reader(), OURS) as plane:
+        await plane.at(at)
+        writer = rig.writer(keyring(1, 2))
+        await writer.replace(SCOPE, "policy", epoch=1, contents=contents(1))
+        end = await writer.publish(SCOPE, "policy", epoch=1, changes=contents(2))
+        await eventually(lambda: "channel/policy" in plane.follower.state().refused)
+        said = plane.follower.state().refused["channel/policy"]
+        assert "scope gw/test has no key 'k2' here" in said
+        assert plane.in_force == {key(1): entry(1)}
+        plane.ring = keyring(1, 2)
+        await plane.at(end)
+        await eventually(lambda: plane.follower.state().refused == {})
+        assert plane.in_force == {key(n): entry(n) for n in (1, 2)}
+
+
+async def test_the_disk_is_signed_anew_when_another_key_is_in_use(
+    rig: MemoryRig, tmp_path: Path
+) -> None:
+    disk = DiskSnapshot(tmp_path)
+    at = await publish(rig, 1)
+    async with FakePlane(rig.reader(), OURS, disk=disk) as plane:
+        await plane.at(at)
+        await eventually(lambda: disk.load("policy", keyring=OURS) is not None)
+        plane.ring = keyring(1, 2)
+        alone = keyring(2)
+        for channel in CHANNELS:
+            await eventually(partial(_is_signed, disk, channel, alone))
+
+
+def _is_signed(disk: DiskSnapshot, channel: Channel, ring: Keyring) -> bool:
+    return disk.load(channel, keyring=ring) is not None

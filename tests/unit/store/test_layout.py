@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from switchboard_policy.store import ZERO, Field, Head, Line, Revision
-from switchboard_policy.store.address import Sentinels, parse_address
+from switchboard_policy.store.address import Cluster, Sentinels, ca_file_of, parse_address
 from switchboard_policy.store.layout import (
     channel_keys,
     pod_keys,
@@ -122,6 +122,9 @@ def test_a_sentinel_url_says_it_all() -> None:
         ("redis+sentinel://u:secret@/main", "SERVICE"),
         ("redis+sentinel://u:secret@a/main/x", "number"),
         ("redis+sentinel://u:secret@a,,b/main", "empty host"),
+        ("redis+cluster://u:secret@", "HOST:PORT"),
+        ("redis+cluster://u:secret@a/1", "one database"),
+        ("redis+cluster://u:secret@a,,b", "empty host"),
     ],
 )
 def test_a_bad_url_says_what_is_wrong_and_never_the_password(url: str, said: str) -> None:
@@ -130,5 +133,28 @@ def test_a_bad_url_says_what_is_wrong_and_never_the_password(url: str, said: str
     assert "secret" not in str(error.value)
 
 
-def test_passwords_are_not_shown() -> None:
-    assert "secret" not in repr(parse_address("redis+sentinel://u:secret@a:1/main"))
+@pytest.mark.parametrize(
+    "url", ["redis+sentinel://u:secret@a:1/main", "redis+cluster://u:secret@a"]
+)
+def test_passwords_are_not_shown(url: str) -> None:
+    assert "secret" not in repr(parse_address(url))
+
+
+def test_a_cluster_url_names_nodes() -> None:
+    assert parse_address(
+        "rediss+cluster://us%40er:p%3Aw@a,[fd00::1]:7/?ssl_ca_certs=/ca"
+    ) == Cluster(
+        hosts=(("a", 6379), ("fd00::1", 7)),
+        tls=True,
+        username="us@er",
+        password="p:w",
+        ca_file="/ca",
+    )
+    plain = parse_address("redis+cluster://a:1/0")
+    assert isinstance(plain, Cluster)
+    assert (plain.tls, plain.username, plain.password, plain.ca_file) == (False, None, None, None)
+
+
+def test_the_file_of_authorities_is_found_in_a_servers_url() -> None:
+    assert ca_file_of("rediss://u:p@h/2?ssl_ca_certs=/a%20b") == "/a b"
+    assert ca_file_of("redis://h") is None

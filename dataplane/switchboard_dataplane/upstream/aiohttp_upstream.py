@@ -2,7 +2,8 @@
 
 import io
 import logging
-from collections.abc import Sequence
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import aiohttp
@@ -14,6 +15,9 @@ from switchboard_dataplane.errors import (
     UpstreamProtocol,
     UpstreamReset,
 )
+from switchboard_dataplane.upstream.bound import Bound
+from switchboard_dataplane.upstream.connection import HEAD_BYTES_MAX
+from switchboard_dataplane.upstream.tls import without_port
 from switchboard_dataplane.upstream.transport import UpstreamResponse
 
 log = logging.getLogger(__name__)
@@ -29,38 +33,55 @@ _SET_BY_US: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
 class AiohttpUpstream:
-    """An Upstream on an aiohttp session: TLS is verified, redirects and cookies are not taken."""
+    """An Upstream on an aiohttp session: redirects and cookies are not taken.
 
-    def __init__(self) -> None:
+    ``tls`` is what connections are verified by, ``proxy`` the URL of a forward proxy.
+    """
+
+    def __init__(self, *, tls: ssl.SSLContext, proxy: str | None = None) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX, keepalive_timeout=KEEPALIVE_S),
+            connector=aiohttp.TCPConnector(
+                ssl=tls, limit=CONNECTIONS_MAX, keepalive_timeout=KEEPALIVE_S
+            ),
+            proxy=proxy,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=_SET_BY_US,
             timeout=aiohttp.ClientTimeout(total=None),
+            max_line_size=HEAD_BYTES_MAX,
+            max_field_size=HEAD_BYTES_MAX,
         )
         self._timeouts: dict[int, aiohttp.ClientTimeout] = {}
 
     async def send(
-        self, endpoint: Endpoint, path: str, *, headers: Sequence[tuple[str, str]], body: bytes
+        self,
+        endpoint: Endpoint,
+        path: str,
+        *,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        bound: Bound,
     ) -> UpstreamResponse:
         """See ``Upstream.send``."""
         host, server_hostname = endpoint.host, None
         if host:
             headers = (*headers, ("host", host))
             if endpoint.url.startswith("https:"):
-                server_hostname = _without_port(host)
+                server_hostname = without_port(host)
         try:
-            response = await self._session.post(
-                endpoint.url + path,
-                data=body if len(body) <= WHOLE_BODY_BYTES_MAX else io.BytesIO(body),
-                headers=headers,
-                allow_redirects=False,
-                timeout=self._timeout(endpoint.backend.spec.timeouts.connect_ms),
-                server_hostname=server_hostname,
-            )
+            async with bound.scope():
+                response = await self._session.post(
+                    endpoint.url + path,
+                    data=body if len(body) <= WHOLE_BODY_BYTES_MAX else io.BytesIO(body),
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=self._timeout(endpoint.backend.spec.timeouts.connect_ms),
+                    server_hostname=server_hostname,
+                )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            if bound.expired:
+                raise TimeoutError from error
             raise _named(error, endpoint) from error
-        return AiohttpResponse(response)
+        return AiohttpResponse(response, bound)
 
     async def close(self) -> None:
         """See ``Upstream.close``."""
@@ -82,10 +103,11 @@ class AiohttpUpstream:
 class AiohttpResponse:
     """An UpstreamResponse on an aiohttp response."""
 
-    __slots__ = ("_response",)
+    __slots__ = ("_bound", "_response")
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, bound: Bound) -> None:
         self._response = response
+        self._bound = bound
 
     @property
     def status(self) -> int:
@@ -95,7 +117,7 @@ class AiohttpResponse:
     @property
     def headers(self) -> Sequence[tuple[str, str]]:
         """See ``UpstreamResponse.headers``."""
-        return tuple(self._response.headers.items())
+        return [(name.lower(), value) for name, value in self._response.headers.items()]
 
     @property
     def media_type(self) -> str:
@@ -105,9 +127,20 @@ class AiohttpResponse:
     async def read(self) -> bytes:
         """See ``UpstreamResponse.read``."""
         try:
-            return await self._response.content.readany()
+            async with self._bound.scope():
+                return await self._response.content.readany()
+        except TimeoutError:
+            raise
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamReset("the upstream broke off its answer") from error
+
+    async def pour(
+        self, take: Callable[[bytes], bool], ready: Callable[[], Awaitable[None]]
+    ) -> None:
+        """See ``UpstreamResponse.pour``."""
+        while piece := await self.read():
+            if not take(piece):
+                await ready()
 
     def close(self) -> None:
         """See ``UpstreamResponse.close``."""
@@ -120,7 +153,7 @@ def _named(error: Exception, endpoint: Endpoint) -> UpstreamError:
     backend = endpoint.backend.name
     log.debug("attempt at %s failed", endpoint.id, exc_info=error)
     match error:
-        case aiohttp.ClientConnectorError() | TimeoutError():
+        case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError() | TimeoutError():
             return UpstreamConnect(f"backend {backend} cannot be reached")
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError() | OSError():
             return UpstreamReset(f"backend {backend} closed the connection without an answer")
@@ -128,8 +161,3 @@ def _named(error: Exception, endpoint: Endpoint) -> UpstreamError:
             return UpstreamProtocol(f"backend {backend} does not answer in HTTP/1.1")
         case _:
             return UpstreamConnect(f"backend {backend} has an address that cannot be called")
-
-
-def _without_port(netloc: str) -> str:
-    host, _, port = netloc.rpartition(":")
-    return (host if host and port.isdecimal() else netloc).strip("[]")

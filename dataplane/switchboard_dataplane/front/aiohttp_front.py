@@ -1,0 +1,177 @@
+"""The public port's aiohttp form: it serves every route."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from switchboard_dataplane.errors import BodyTooLarge, BodyTooSlow
+from switchboard_dataplane.front.routes import (
+    APIS,
+    HEAD_BYTES_MAX,
+    HEAD_READ_S,
+    KEEPALIVE_S,
+    Routes,
+    body_in_time,
+    malformed,
+)
+from switchboard_dataplane.wire.answers import Answer, error_answer
+from switchboard_dataplane.wire.headers import join_headers
+from switchboard_policy.ir import Api
+
+log = logging.getLogger(__name__)
+
+_OPTIONS: Final[dict[str, Any]] = {
+    "access_log": None,
+    "auto_decompress": False,
+    "keepalive_timeout": KEEPALIVE_S,
+    "max_line_size": HEAD_BYTES_MAX,
+    "max_field_size": HEAD_BYTES_MAX,
+}
+
+
+class AiohttpCaller:
+    """A Caller on an aiohttp request; ``response`` is what its handler returns in the end.
+
+    A connection is not used again where ``closing``: this process is going away.
+    """
+
+    def __init__(self, request: web.BaseRequest, api: Api, routes: Routes) -> None:
+        self.api: Api = api
+        self.headers: Mapping[str, str] = join_headers(request.headers.items())
+        self.response: web.StreamResponse = web.Response()
+        self._request = request
+        self._routes = routes
+        self._closing = routes.live.closing
+        self._waiting: list[bytes] = []
+
+    async def read_body(self) -> bytes:
+        """See ``Caller.read_body``."""
+        try:
+            self._routes.check_body(self.headers)
+            return await self._read_body()
+        except (BodyTooLarge, BodyTooSlow):
+            # What is left of the body is not read: the connection goes with the answer.
+            self._closing = True
+            raise
+
+    async def send(self, answer: Answer) -> None:
+        """See ``Caller.send``."""
+        self.response = _response(answer, closing=self._closing)
+
+    async def begin(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        """See ``Caller.begin``."""
+        self.response = web.StreamResponse(status=status, headers=CIMultiDict(headers))
+        if self._closing:
+            self.response.force_close()
+        await self.response.prepare(self._request)
+
+    def put(self, data: bytes) -> bool:
+        """See ``Caller.put``; aiohttp writes in coroutines only, so ``drained`` does it."""
+        self._waiting.append(data)
+        return False
+
+    async def drained(self) -> None:
+        """See ``Caller.drained``."""
+        waiting, self._waiting = self._waiting, []
+        await self.response.write(b"".join(waiting))
+
+    async def end(self) -> None:
+        """See ``Caller.end``."""
+        await self.drained()
+        await self.response.write_eof()
+
+    async def _read_body(self) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        content = self._request.content
+        async with body_in_time():
+            while piece := await content.readany():
+                size += len(piece)
+                if size > self._routes.body_limit_bytes:
+                    raise self._routes.too_large()
+                pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class _Connection(web.RequestHandler):
+    """A connection whose errors below the level of requests are told in OpenAI's shape too.
+
+    It is closed where its first request does not come; aiohttp waits for the others alone.
+    """
+
+    __slots__ = ("_first_request",)
+
+    _first_request: asyncio.TimerHandle
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the first request."""
+        super().connection_made(transport)
+        loop = asyncio.get_running_loop()
+        self._first_request = loop.call_later(HEAD_READ_S, self._close_unused)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The caller has left."""
+        self._first_request.cancel()
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the answer to a request that could not be read, or whose handler failed."""
+        if status != HTTPStatus.BAD_REQUEST:
+            return super().handle_error(request, status, exc, message)
+        # What follows is the bytes themselves, and they may be a credential.
+        told = (message or "").partition("\n")[0].partition(" when reading")[0]
+        log.debug("malformed HTTP from %s: %s", request.remote, told)
+        return _response(error_answer(malformed(told)), closing=True)
+
+    def _close_unused(self) -> None:
+        if not self._request_count:
+            self.force_close()
+
+
+class AiohttpFront(web.Server):
+    """An aiohttp server without a router, whose connections speak OpenAI's errors.
+
+    A caller that leaves cancels its handler. Bodies are not decompressed.
+    """
+
+    def __init__(self, routes: Routes) -> None:
+        super().__init__(self._handle, handler_cancellation=True, **_OPTIONS)
+        self._routes = routes
+
+    def __call__(self) -> web.RequestHandler:
+        """Return the protocol of a new connection."""
+        return _Connection(self, loop=asyncio.get_running_loop(), **_OPTIONS)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        api = APIS.get(request.path)
+        if api is None or request.method != "POST":
+            answer = self._routes.answer(request.method, request.path)
+            return _response(answer, closing=self._routes.live.closing)
+        caller = AiohttpCaller(request, api, self._routes)
+        live, task = self._routes.live, asyncio.current_task()
+        live.enter(task)
+        try:
+            await self._routes.proxy.serve(caller)
+        finally:
+            live.leave(task)
+        return caller.response
+
+
+def _response(answer: Answer, *, closing: bool) -> web.Response:
+    response = web.Response(
+        status=answer.status, headers=CIMultiDict(answer.headers), body=answer.body
+    )
+    if closing:
+        response.force_close()
+    return response

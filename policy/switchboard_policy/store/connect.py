@@ -1,0 +1,194 @@
+"""The way to a store in Redis: the client, its limits, and one kind of error for both planes.
+
+The only module of the project that imports redis. Nothing connects before the first call.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NewType
+
+from redis.asyncio import Redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.exceptions import (
+    AuthenticationError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
+
+from switchboard_policy.store.address import Cluster, Sentinels, ca_file_of, parse_address
+
+#: Blocking reads end within this, whatever the caller asked for: less than any socket's limit.
+BLOCK_MS_MAX: Final = 2_000
+#: Between two looks at streams that no single server of a Cluster can wait for, in seconds.
+POLL_S: Final = 0.1
+
+#: Part of what the client says → what a person can do about it.
+_ADVICE: Final = (
+    ("mismatch, certificate", "name the host in --redis-url as the certificate does"),
+    ("CERTIFICATE_VERIFY_FAILED", "name its authority in --redis-url: …?ssl_ca_certs=FILE"),
+    ("username-password", "correct the user and the password in --redis-url"),
+    ("Authentication required", "give a user and a password in --redis-url"),
+)
+
+#: A script of the server, by ``StoreClient.script``.
+Script = NewType("Script", object)
+
+
+class StoreRefused(ConnectionError):
+    """The store answered, and the answer is an error."""
+
+
+class StoreClient:
+    """Connections to a Redis or Valkey; ``url`` is what ``parse_address`` reads.
+
+    A call that takes longer than ``timeout_s`` ends; nothing is tried again here. Raises ValueError
+    for a URL that is none, or whose file of authorities is none. Every call may raise
+    ConnectionError (the store is away), and StoreRefused, which is one.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        self._redis, self._sentinels = _connect(url, timeout_s)
+        self._sharded = isinstance(self._redis, RedisCluster)
+        self._time_script = self.script("return redis.call('TIME')")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        with _reaching_the_store():
+            for client in (self._redis, *self._sentinels):
+                await client.aclose()
+
+    def script(self, source: str) -> Script:
+        """Return a script in Lua for ``run``, without a call."""
+        return Script(self._redis.register_script(source))
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run a script: all of it or nothing, while the store serves nobody else."""
+        registered: Any = script
+        with _reaching_the_store():
+            return await registered(keys=keys, args=args)
+
+    async def pipeline(self, *commands: tuple[Any, ...], atomic: bool = False) -> Sequence[Any]:
+        """Send commands together; return their answers. ``atomic``: nothing comes in between."""
+        with _reaching_the_store():
+            pipe: Any = self._redis.pipeline(transaction=atomic)
+            async with pipe:
+                for command in commands:
+                    pipe.execute_command(*command)
+                answers: Sequence[Any] = await pipe.execute()
+                return answers
+
+    async def streams(
+        self, after: Mapping[str, str], *, timeout_ms: int
+    ) -> Mapping[str, Sequence[tuple[bytes, Mapping[bytes, bytes]]]]:
+        """Return what came in streams after the given ids: id and parts of each entry.
+
+        Waits for the first for ``timeout_ms``, but not for longer than ``BLOCK_MS_MAX``.
+        """
+        # BLOCK 0 would be for ever.
+        wait_ms = max(1, min(timeout_ms, BLOCK_MS_MAX))
+        if not self._sharded or len({key_slot(key.encode()) for key in after}) == 1:
+            return _entries(await self.pipeline(_xread(after, "BLOCK", wait_ms)))
+        until = asyncio.get_running_loop().time() + wait_ms / 1000
+        while True:
+            each = (_xread({key: last}) for key, last in after.items())
+            found = _entries(await self.pipeline(*each))
+            if found or asyncio.get_running_loop().time() >= until:
+                return found
+            await asyncio.sleep(POLL_S)
+
+    async def now_ms(self, key: str) -> int:
+        """Return the time by the clock of the server that has a key, in milliseconds."""
+        seconds, microseconds = await self.run(self._time_script, [key], [])
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def eviction_policies(self) -> set[str]:
+        """Return the ``maxmemory-policy`` of the server, or of each primary of a Cluster."""
+        if not self._sharded:
+            (memory,) = await self.pipeline(("INFO", "memory"))
+            return {memory.get("maxmemory_policy", "unknown")}
+        with _reaching_the_store():
+            nodes: Any = RedisCluster.PRIMARIES
+            found = await self._redis.execute_command("INFO", "memory", target_nodes=nodes)
+            return {memory.get("maxmemory_policy", "unknown") for memory in found.values()}
+
+
+def _xread(after: Mapping[str, str], *options: Any) -> tuple[Any, ...]:
+    return ("XREAD", *options, "STREAMS", *after, *after.values())
+
+
+def _entries(answers: Sequence[Any]) -> dict[str, Any]:
+    return {key.decode(): entries for answer in answers for key, entries in answer or ()}
+
+
+@contextmanager
+def _reaching_the_store() -> Generator[None]:
+    task = asyncio.current_task()
+    cancelled = task.cancelling() if task else 0
+    try:
+        yield
+    except (ResponseError, AuthenticationError) as error:
+        raise StoreRefused(f"the store refuses: {_explained(error)}") from error
+    except (RedisError, RedisClusterException, OSError) as error:
+        raise ConnectionError(f"the store is away: {_explained(error)}") from error
+    finally:
+        # The client can lose a cancellation that comes together with an answer.
+        if task and task.cancelling() > cancelled:
+            raise asyncio.CancelledError
+
+
+def _explained(error: Exception) -> str:
+    said = str(error)
+    return next((f"{said.rstrip('.')}; {advice}" for part, advice in _ADVICE if part in said), said)
+
+
+def _connect(url: str, timeout_s: float) -> tuple[Any, Sequence[Redis]]:
+    address = parse_address(url)
+    ca_file = ca_file_of(url) if isinstance(address, str) else address.ca_file
+    if ca_file is not None:
+        _check_authorities(ca_file)
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": timeout_s,
+        "socket_keepalive": True,
+        "socket_timeout": timeout_s,
+    }
+    # The client's constructors are not fully typed.
+    server: Any = Redis
+    cluster: Any = RedisCluster
+    if isinstance(address, str):
+        return server.from_url(address, **options), ()
+    if address.tls:
+        options |= {"ssl": True, "ssl_ca_certs": address.ca_file}
+    login = {"username": address.username, "password": address.password}
+    if isinstance(address, Cluster):
+        nodes = [ClusterNode(host, port) for host, port in address.hosts]
+        return cluster(startup_nodes=nodes, **login, **options), ()
+    return _connect_by_sentinels(address, {**options, **login})
+
+
+def _connect_by_sentinels(
+    address: Sentinels, options: Mapping[str, Any]
+) -> tuple[Any, Sequence[Redis]]:
+    sentinel: Any = Sentinel
+    login = {"username": address.sentinel_username, "password": address.sentinel_password}
+    watchers = sentinel(
+        address.hosts, sentinel_kwargs={**options, **login}, db=address.db, **options
+    )
+    return watchers.master_for(address.service), watchers.sentinels
+
+
+def _check_authorities(ca_file: str) -> None:
+    try:
+        ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise ValueError(
+            f"ssl_ca_certs of the store's URL: {ca_file} is no file of certificates ({error})"
+        ) from error

@@ -1,0 +1,140 @@
+"""One attempt against an upstream that says too much, or nothing that makes sense."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import repeat
+
+import pytest
+
+from fakes.policies import backend, policy, rule, snapshot, tier
+from switchboard_dataplane.decision.running import Endpoint
+from switchboard_dataplane.errors import UpstreamFailed, UpstreamProtocol, UpstreamReset
+from switchboard_dataplane.upstream.attempt import (
+    ANSWER_BYTES_MAX,
+    OPENING_BYTES_MAX,
+    Request,
+    StreamedAnswer,
+    WholeAnswer,
+    open_answer,
+)
+from switchboard_dataplane.upstream.bound import Bound, Bounds
+from switchboard_dataplane.upstream.transport import UpstreamResponse
+
+PIECE = b"x" * 1024 * 1024
+KEEP_ALIVE = b": " + b"x" * 1021 + b"\n\n"
+
+
+@dataclass
+class Said:
+    """An upstream with one answer, in pieces."""
+
+    pieces: Iterable[bytes]
+    media_type: str = "application/json"
+    status: int = 200
+    headers: Sequence[tuple[str, str]] = ()
+    read_bytes: int = 0
+    closed: bool = field(default=False, init=False)
+
+    async def send(
+        self,
+        endpoint: Endpoint,
+        path: str,
+        *,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        bound: Bound,
+    ) -> UpstreamResponse:
+        self._rest = iter(self.pieces)
+        return self
+
+    async def read(self) -> bytes:
+        piece = next(self._rest, b"")
+        self.read_bytes += len(piece)
+        return piece
+
+    async def pour(
+        self, take: Callable[[bytes], bool], ready: Callable[[], Awaitable[None]]
+    ) -> None:
+        while piece := await self.read():
+            if not take(piece):
+                await ready()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Upstream:
+    """Gives what was said, whatever is asked."""
+
+    def __init__(self, said: Said) -> None:
+        self.send = said.send
+
+    async def close(self) -> None:
+        return
+
+
+async def attempt(said: Said, *, stream: bool = False) -> WholeAnswer | StreamedAnswer:
+    running = snapshot(policy("chat", rule("default", tier("only", "one"))), backend("one"))
+    (endpoint,) = running.backends["ai/one"].endpoints
+    loop = asyncio.get_running_loop()
+    bound = Bounds(clock=loop.time, call_later=loop.call_later).until(loop.time() + 60)
+    try:
+        return await open_answer(
+            Upstream(said),
+            endpoint,
+            Request("/chat/completions", (), b"{}", stream=stream, hides_usage=False),
+            bound,
+            clock=lambda: 0.0,
+            now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+        )
+    finally:
+        bound.stop()
+
+
+async def test_an_answer_without_end_is_given_up_at_the_limit() -> None:
+    said = Said(repeat(PIECE))
+    with pytest.raises(UpstreamProtocol, match="exceeds"):
+        await attempt(said)
+    assert said.closed
+    assert said.read_bytes <= ANSWER_BYTES_MAX + len(PIECE)
+
+
+async def test_a_stream_that_never_comes_to_its_content_is_given_up_at_the_limit() -> None:
+    said = Said(repeat(KEEP_ALIVE), media_type="text/event-stream")
+    with pytest.raises(UpstreamProtocol, match="no content within"):
+        await attempt(said, stream=True)
+    assert said.closed
+    assert said.read_bytes <= OPENING_BYTES_MAX + 2 * len(KEEP_ALIVE)
+
+
+async def test_a_stream_that_ends_before_its_content_was_broken_off() -> None:
+    said = Said([KEEP_ALIVE], media_type="text/event-stream")
+    with pytest.raises(UpstreamReset):
+        await attempt(said, stream=True)
+    assert said.closed
+
+
+async def test_a_stream_where_a_whole_answer_was_asked_for_is_no_answer() -> None:
+    said = Said([b"data: {}\n\n"], media_type="text/event-stream")
+    with pytest.raises(UpstreamProtocol, match="asked for whole"):
+        await attempt(said)
+    assert said.closed
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b'{"a":1', b'{"error": nope}'])
+async def test_a_success_that_is_no_json_object_is_no_success(body: bytes) -> None:
+    with pytest.raises(UpstreamProtocol, match="no JSON"):
+        await attempt(Said([body]))
+
+
+async def test_an_error_under_a_status_of_success_is_a_failure() -> None:
+    with pytest.raises(UpstreamFailed):
+        await attempt(Said([b' { "error": {"message": "sorry"}}']))
+
+
+async def test_an_empty_error_is_none() -> None:
+    answer = await attempt(Said([b'{"error":null,', b'"choices":[]}']))
+    assert isinstance(answer, WholeAnswer)
+    assert answer.body == b'{"error":null,"choices":[]}'
