@@ -83,7 +83,7 @@ SUITE_TARGETS := $(addprefix test-,$(SUITES))
 .PHONY: $(SUITE_TARGETS)
 $(addprefix test-,$(filter $(SERVED),$(SUITES))): setup-test
 $(SUITE_TARGETS): test-%: setup
-	$(PYTEST) tests/$* $(ARGS)
+	$(PYTEST) tests/$* $(if $(filter $*,$(SERVED)),$(PARALLEL)) $(ARGS)
 
 # help: bench-<name> — a benchmark: prints a table and writes .bench/<name>.json
 BENCH_TARGETS := $(addprefix bench-,$(BENCHES))

@@ -17,18 +17,19 @@ ORIGIN = pytest.StashKey[Origin | ControlPlaneUnavailable]()
 
 LONGEST_FIRST = (
     "test_key_rotation",
-    "test_operator_scale",
     "test_operator_failures",
-    "test_store_contract",
-    "test_benchmarks",
-    "test_line",
+    "test_operator_scale",
+    "test_api_server_failures",
     "test_dataplane_requests",
-    "test_validation_table",
-    "test_operator",
-    "test_bad_input",
-    "test_dev",
+    "test_benchmarks",
+    "test_store_contract",
+    "test_redis_cluster",
+    "test_line",
+    "test_redis_tls",
+    "test_dataplane_failover",
+    "test_cluster_origins",
 )
-"""The modules that take more than 10 s each. They wait more than they work."""
+"""The modules that take half a minute and more. They wait more than they work."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,9 +17,10 @@ from typing import Final
 from switchboard_operator.admin import Admin
 from switchboard_operator.credentials import ScopeKeys
 from switchboard_operator.dataplanes import DataPlanes
+from switchboard_operator.errors import ApiAway, KubeError
 from switchboard_operator.handlers import Intake, Watches
 from switchboard_operator.inventory import Inventory
-from switchboard_operator.kube import ApiAway, Kube, KubeError, connect, decode_data
+from switchboard_operator.kube import Kube, connect, decode_data
 from switchboard_operator.lease import Clock, Identity, Leadership
 from switchboard_operator.listing import Listing
 from switchboard_operator.patcher import Patcher

@@ -12,7 +12,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from switchboard_operator.kube import Conflict, KubeError, SecretRecord
+from switchboard_operator.errors import Conflict, KubeError
+from switchboard_operator.kube import SecretRecord
 from switchboard_operator.rotation import (
     Add,
     Drop,

@@ -14,8 +14,8 @@ from typing import Any, Final, Protocol, cast
 
 import kopf
 
-from switchboard_operator.kube import Connection
 from switchboard_operator.resources import WATCHED, Kind, Raw
+from switchboard_operator.rest import Connection
 
 RESTART_FIRST_S: Final = 1.0
 RESTART_MAX_S: Final = 30.0

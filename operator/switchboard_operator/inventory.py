@@ -136,6 +136,11 @@ class Inventory:
         known = self._known[key.kind].get(key.name)
         return {} if known is None else known.status
 
+    def version(self, key: ObjectKey) -> int:
+        """Return the resourceVersion that is known of one of our objects; 0 if it is not."""
+        known = self._known[key.kind].get(key.name)
+        return 0 if known is None else known.version
+
     def edited(self) -> set[ObjectKey]:
         """Return which of our objects were created, edited or deleted since the last call."""
         edited, self._edited = self._edited, set()

@@ -1,33 +1,15 @@
 """The Kubernetes API, in the few calls that the operator makes: paths and JSON, no models.
 
-Of the client library only the login is used: its calls are synchronous and take three times the
-CPU, which counts when thousands of statuses are written. Errors:
-
-KubeError
-├─ ApiAway        no answer: the server is down, or the way to it is
-└─ ApiRefused     an answer that says no (status, reason)
-   ├─ NotFound
-   ├─ Forbidden   names the right that is missing
-   └─ Conflict    somebody else wrote first, or the object is another one by now
+Every call raises KubeError.
 """
 
-import asyncio
 import base64
-import os
-import ssl
-import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from http import HTTPStatus
-from typing import Any, Final, Literal
-from urllib.parse import urlencode
+from typing import Any, Final
 
-import aiohttp
-import msgspec
-from kubernetes import client, config
-from kubernetes.client.rest import should_bypass_proxies
-
+from switchboard_operator.errors import NotFound
 from switchboard_operator.resources import (
     CONFIG_MAPS,
     CONTROLLER_REVISIONS,
@@ -45,70 +27,18 @@ from switchboard_operator.resources import (
     part,
     parts,
 )
+from switchboard_operator.rest import JSON, Connection, Json, Rest, log_in
 from switchboard_policy.compiler.world import Name
 from switchboard_policy.names import API_VERSION
 
-CONNECTIONS: Final = 8
-"""Calls in flight at once: enough for 500 status patches a second, few enough to be polite."""
 PAGE_OBJECTS: Final = 500
-TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=30.0)
-"""To connect, and to wait for an answer; no limit to how long a call waits for a connection."""
-LOGIN_EVERY_S: Final = 5.0
-"""Tokens age; whether there is a new one is asked this often at most."""
 FIELD_MANAGER: Final = "switchboard-operator"
 EPOCH_ANNOTATION: Final = "switchboard.dev/epoch"
 MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "switchboard"}
 
-_JSON: Final = "application/json"
 _MERGE: Final = "application/merge-patch+json"
 _APPLY: Final = "application/apply-patch+yaml"
-_METADATA_LIST: Final = f"{_JSON};as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,{_JSON}"
-
-Json = dict[str, Any]
-Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-
-
-class KubeError(Exception):
-    """The root of what a call raises."""
-
-
-class ApiAway(KubeError):
-    """No answer from the API server."""
-
-
-class ApiRefused(KubeError):
-    """The API server said no; ``status`` is that of HTTP."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"{status}: {message}")
-        self.status = status
-
-
-class NotFound(ApiRefused):
-    """No such object, or no such kind."""
-
-
-class Forbidden(ApiRefused):
-    """The operator's Role lacks a right; the text names it."""
-
-
-class Conflict(ApiRefused):
-    """The object changed since it was read, exists already, or has another uid."""
-
-
-_REFUSALS: Final[Mapping[int, type[ApiRefused]]] = {403: Forbidden, 404: NotFound, 409: Conflict}
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """What another client needs to talk to the same server as the same user."""
-
-    server: str
-    ca_path: str | None
-    verify: bool
-    authorization: str | None
-    certificate_path: str | None
-    key_path: str | None
+_METADATA_LIST: Final = f"{JSON};as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,{JSON}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,31 +76,19 @@ class LastGood:
 
 
 class Kube:
-    """The API server as the user of the configuration."""
+    """The calls."""
 
-    def __init__(self, configuration: client.Configuration) -> None:
-        self._configuration = configuration
-        direct = should_bypass_proxies(configuration.host, configuration.no_proxy or "")
-        self._proxy: str | None = None if direct else configuration.proxy
-        self._session: aiohttp.ClientSession | None = None
-        self._login: tuple[float, str | None] = (float("-inf"), None)
+    def __init__(self, rest: Rest) -> None:
+        self._call = rest.call
+        self._rest = rest
 
     def connection(self) -> Connection:
-        """Return the credentials as they are now (tokens are renewed when they age)."""
-        known = self._configuration
-        return Connection(
-            server=known.host,
-            ca_path=known.ssl_ca_cert,
-            verify=known.verify_ssl,
-            authorization=self._authorization(),
-            certificate_path=known.cert_file,
-            key_path=known.key_file,
-        )
+        """Return the credentials as they are now, for a client of another kind."""
+        return self._rest.connection()
 
     async def close(self) -> None:
         """Drop the connections."""
-        if self._session is not None:
-            await self._session.close()
+        await self._rest.close()
 
     async def pages(self, resource: Resource, namespace: str = "") -> AsyncIterator[list[Json]]:
         """Yield all objects, a page at a time; all pages are of one moment."""
@@ -202,6 +120,19 @@ class Kube:
     async def get_namespace(self, name: str) -> Json | None:
         """Return one Namespace (a right that a Role of that namespace can give); None if gone."""
         return await self._get(WATCHED[Kind.NAMESPACE].path(name=name))
+
+    async def replace_status(self, key: ObjectKey, *, uid: str, version: int, status: Json) -> Json:
+        """Replace the status of this very object; return it as it is then.
+
+        Raises Conflict where it is of another version. A fifth cheaper for the API server than a
+        patch. Under this path all but the status stays as it is there, so nothing else is sent.
+        """
+        namespace, name = key.name
+        meta = {"namespace": namespace, "name": name, "uid": uid, "resourceVersion": str(version)}
+        body = {"apiVersion": API_VERSION, "kind": str(key.kind), "metadata": meta}
+        said = {field: value for field, value in status.items() if value is not None}
+        path = WATCHED[key.kind].path(*key.name) + "/status"
+        return await self._call("PUT", path, body=body | {"status": said})
 
     async def patch_status(self, key: ObjectKey, *, uid: str, status: Json) -> Json:
         """Merge into the status of this very object; return it as it is then.
@@ -326,90 +257,10 @@ class Kube:
         except NotFound:
             return None
 
-    async def _call(
-        self,
-        method: Method,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Json | None = None,
-        content_type: str = _JSON,
-        accept: str = _JSON,
-    ) -> Json:
-        known = self._configuration
-        said = {key: value for key, value in (query or {}).items() if value}
-        url = f"{known.host}{path}" + (f"?{urlencode(said)}" if said else "")
-        headers = {"Accept": accept, "Content-Type": content_type}
-        if authorization := await self._current_authorization():
-            headers["Authorization"] = authorization
-        try:
-            async with self._connected().request(
-                method,
-                url,
-                headers=headers,
-                data=None if body is None else msgspec.json.encode(body),
-                proxy=self._proxy,
-                server_hostname=known.tls_server_name,
-                allow_redirects=False,
-            ) as answer:
-                raw = await answer.read()
-        except (aiohttp.ClientError, OSError) as error:
-            raise ApiAway(f"{method} {url}: {error}") from error
-        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-            refusal = _REFUSALS.get(answer.status, ApiRefused)
-            raise refusal(answer.status, f"{method} {url}: {_message(raw)}")
-        return msgspec.json.decode(raw, type=dict[str, Any])
-
-    def _connected(self) -> aiohttp.ClientSession:
-        """Return the session of the running loop."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=_tls(self._configuration), limit=CONNECTIONS),
-                # A large list would be packed: seconds of the API server's CPU for a near network.
-                headers={"User-Agent": FIELD_MANAGER, "Accept-Encoding": "identity"},
-                timeout=TIMEOUT,
-            )
-        return self._session
-
-    async def _current_authorization(self) -> str | None:
-        asked_at, authorization = self._login
-        if time.monotonic() - asked_at >= LOGIN_EVERY_S:
-            # On a thread: a kubeconfig may name a program that is run for a new token.
-            authorization = await asyncio.to_thread(self._authorization)
-            self._login = (time.monotonic(), authorization)
-        return authorization
-
-    def _authorization(self) -> str | None:
-        known = self._configuration
-        if known.username:
-            basic: str | None = known.get_basic_auth_token()
-            return basic
-        token: str | None = known.get_api_key_with_prefix("BearerToken")
-        return token
-
 
 def connect(kubeconfig: str | None = None) -> Kube:
-    """Log in: the given file, else $KUBECONFIG, else the pod's ServiceAccount, else ~/.kube/config.
-
-    Raises ApiAway naming what was tried.
-    """
-    # The loaders are not typed.
-    load: Any = config
-    found = client.Configuration()
-    try:
-        if kubeconfig or os.environ.get("KUBECONFIG"):
-            load.load_kube_config(kubeconfig, client_configuration=found)
-        else:
-            try:
-                load.load_incluster_config(client_configuration=found)
-            except config.ConfigException:
-                load.load_kube_config(client_configuration=found)
-    except (config.ConfigException, OSError) as error:
-        raise ApiAway(
-            f"no way to log in to Kubernetes ({error}); run in a pod with a ServiceAccount, or "
-            "name a kubeconfig file with --kubeconfig"
-        ) from error
-    return Kube(found)
+    """Log in as ``log_in`` does. Raises ApiAway naming what was tried."""
+    return Kube(log_in(kubeconfig))
 
 
 def decode_data(secret: Raw) -> dict[str, bytes]:
@@ -469,20 +320,3 @@ def _read_lease(found: Json) -> LeaseRecord:
         epoch=int(epoch) if epoch.isdigit() else 0,
         version=meta["resourceVersion"],
     )
-
-
-def _tls(known: client.Configuration) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=known.ssl_ca_cert)
-    if not known.verify_ssl:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if known.cert_file:
-        context.load_cert_chain(known.cert_file, known.key_file)
-    return context
-
-
-def _message(raw: bytes) -> str:
-    try:
-        return str(msgspec.json.decode(raw, type=dict[str, Any]).get("message", ""))
-    except msgspec.MsgspecError:
-        return raw[:200].decode(errors="replace")

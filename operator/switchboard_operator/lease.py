@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Final, Protocol
 
-from switchboard_operator.kube import Conflict, KubeError, LeaseRecord
+from switchboard_operator.errors import Conflict, KubeError
+from switchboard_operator.kube import LeaseRecord
 from switchboard_policy.compiler.world import Name
 
 DURATION_S: Final = 15

@@ -11,8 +11,8 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Protocol
 
+from switchboard_operator.errors import Forbidden, KubeError, NotFound
 from switchboard_operator.inventory import Inventory
-from switchboard_operator.kube import Forbidden, KubeError, NotFound
 from switchboard_operator.resources import WATCHED, Kind, Listed, Resource
 
 AUDIT_EVERY_S: Final = 60.0

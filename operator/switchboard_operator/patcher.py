@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from switchboard_operator import status
+from switchboard_operator.errors import ApiRefused, Conflict, KubeError, NotFound
 from switchboard_operator.inventory import Inventory
-from switchboard_operator.kube import ApiRefused, Conflict, KubeError, NotFound
 from switchboard_operator.lease import Clock
 from switchboard_operator.resources import ObjectKey, parts
 from switchboard_operator.status import Difference, Status
@@ -28,7 +28,11 @@ log = logging.getLogger(__name__)
 
 
 class Objects(Protocol):
-    """The call that is made."""
+    """The calls that are made."""
+
+    async def replace_status(self, key: ObjectKey, *, uid: str, version: int, status: Any) -> Any:
+        """Replace the status of this very object as it is at that version. Raises KubeError."""
+        ...
 
     async def patch_status(self, key: ObjectKey, *, uid: str, status: Any) -> Any:
         """Merge into the status of this very object. Raises KubeError."""
@@ -144,7 +148,7 @@ class Patcher:
         held = parts(self._inventory.status(key), "conditions")
         body = status.render(wanted, held, now=self._clock.now())
         try:
-            now_is = await self._objects.patch_status(key, uid=found.uid, status=body)
+            now_is = await self._put(key, found.uid, body)
         except (NotFound, Conflict):
             self._done("gone")
         except KubeError as error:
@@ -156,6 +160,14 @@ class Patcher:
             self._sent[key] = (found.uid, wanted, self._clock.monotonic())
             if self._inventory.take(key.kind, now_is):
                 self._changed()
+
+    async def _put(self, key: ObjectKey, uid: str, body: Any) -> Any:
+        version = self._inventory.version(key)
+        try:
+            return await self._objects.replace_status(key, uid=uid, version=version, status=body)
+        except Conflict:
+            # Somebody wrote since; the status is so all the same, unless it is another object.
+            return await self._objects.patch_status(key, uid=uid, status=body)
 
     async def _take_turn(self) -> None:
         now = self._clock.monotonic()

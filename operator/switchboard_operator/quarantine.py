@@ -8,8 +8,9 @@ import logging
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from switchboard_operator.errors import KubeError
 from switchboard_operator.inventory import Inventory, OurObject
-from switchboard_operator.kube import KubeError, LastGood, last_good_name
+from switchboard_operator.kube import LastGood, last_good_name
 from switchboard_operator.resources import Kind, ObjectKey
 from switchboard_policy.compiler.world import Name
 

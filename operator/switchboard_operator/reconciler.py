@@ -14,8 +14,8 @@ from typing import Final
 
 from switchboard_operator.credentials import ScopeKeys
 from switchboard_operator.dataplanes import DataPlanes
+from switchboard_operator.errors import KubeError
 from switchboard_operator.inventory import Inventory
-from switchboard_operator.kube import KubeError
 from switchboard_operator.lease import Clock, Leadership
 from switchboard_operator.publication import Publication
 from switchboard_operator.quarantine import Quarantine

@@ -409,9 +409,11 @@ async def _measure(
     probes = await make_probes(api, fakes)
     urls = start_data_planes()
     print(f"{policies} policies, {backends} backends: starting the operator", flush=True)
-    start = perf_counter()
-    operator = start_operator()
     async with aiohttp.ClientSession() as session:
+        for url in urls:
+            await until(partial(_listens, session, url))
+        start = perf_counter()
+        operator = start_operator()
         for url in urls:
             await until(partial(_serves, session, url, probes[0].model))
         start_to_served_s = perf_counter() - start
@@ -440,6 +442,14 @@ async def _measure(
         "start_to_programmed_s": round(start_to_programmed_s, 2),
         "machine": machine(),
     }
+
+
+async def _listens(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(f"{url}/v1/models"):
+            return True
+    except aiohttp.ClientError:
+        return False
 
 
 async def _serves(session: aiohttp.ClientSession, url: str, model: str) -> bool:

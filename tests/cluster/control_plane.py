@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from cluster import build
+from cluster.objects import Objects
 from cluster.processes import LOOPBACK, ChildProcess, free_port, http_status
-from cluster.reading import Reader
 from cluster.tls import Authority
 
 GIVEN = "SWITCHBOARD_TEST_KUBECONFIG"
@@ -136,7 +136,7 @@ class ControlPlane:
     etcd: Program | None = None
     api_server: Program | None = None
     clients: Authority | None = None
-    _reader: Reader | None = None
+    _objects: Objects | None = None
     _kubeconfigs: dict[str, Path] = field(default_factory=dict)
     _ending: ExitStack = field(default_factory=ExitStack)
 
@@ -220,16 +220,14 @@ class ControlPlane:
             check=False,
         )
 
-    def apply(self, *manifests: str | JsonObject, user: str = ADMIN) -> None:
-        """Server-side apply of YAML texts or objects. Raises KubectlFailed."""
-        texts = [item if isinstance(item, str) else json.dumps(item) for item in manifests]
-        self.kubectl("apply", "--server-side", "-f", "-", input="\n---\n".join(texts), user=user)
+    def apply(self, *manifests: JsonObject) -> None:
+        """Server-side apply of objects. Raises ApiFailed."""
+        for manifest in manifests:
+            self._calls().apply(manifest)
 
     def get(self, kind: str, name: str, *, namespace: str = "default") -> JsonObject:
-        """One object, as JSON. Raises ReadFailed."""
-        if self._reader is None:
-            self._reader = Reader(self.kubeconfig())
-        return self._reader.get(kind, name, namespace)
+        """One object, as JSON. Raises ApiFailed."""
+        return self._calls().get(kind, name, namespace)
 
     def create_namespace(
         self, prefix: str = "test", labels: Mapping[str, str] | None = None
@@ -247,6 +245,11 @@ class ControlPlane:
         self.kubectl("apply", "--server-side", "-f", str(folder))
         served = ("wait", "--for=condition=Established", "--timeout=30s", "-f", str(folder))
         self.kubectl(*served)
+
+    def _calls(self) -> Objects:
+        if self._objects is None:
+            self._objects = Objects(self.kubeconfig())
+        return self._objects
 
     def _start_kind(self) -> None:
         name = f"switchboard-test-{secrets.token_hex(4)}"

@@ -22,6 +22,7 @@ from cluster.processes import LOOPBACK
 
 LIFETIME = timedelta(days=1)
 CHUNK_BYTES = 65_536
+CLOSING_S = 0.1
 
 _CERTIFICATE_SIGNING = x509.KeyUsage(
     digital_signature=False,
@@ -107,6 +108,7 @@ class TlsDoor:
         self._loop = asyncio.new_event_loop()
         self._listening = threading.Event()
         self._stop = asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._thread = threading.Thread(target=self._run, name="tls-door")
 
     def __enter__(self) -> Self:
@@ -133,9 +135,15 @@ class TlsDoor:
         self._listening.set()
         async with server:
             await self._stop.wait()
+        for writer in self._writers:
+            writer.transport.abort()
+        # Transports tell of their end in later turns of the loop, those amid a handshake too.
+        await asyncio.sleep(CLOSING_S)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         inner_reader, inner_writer = await asyncio.open_connection(LOOPBACK, self._to_port)
+        self._writers.add(inner_writer)
         # A handler that ends cancelled, as at the door's end, would be logged as a failure.
         with suppress(asyncio.CancelledError):
             async with asyncio.TaskGroup() as both:

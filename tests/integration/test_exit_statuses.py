@@ -12,15 +12,8 @@ import pytest
 
 from cluster.processes import LOOPBACK
 from fakes.policies import KEY
+from switchboard_operator.__main__ import EXIT_SETTINGS, main
 from switchboard_policy.seal import write_key_file
-
-KUBECONFIG = """\
-kind: Config
-current-context: a
-contexts: [{name: a, context: {cluster: a, user: a}}]
-clusters: [{name: a, cluster: {server: "https://127.0.0.1:1"}}]
-users: [{name: a, user: {token: t}}]
-"""
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -42,21 +35,30 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
         (["--config", "broken.yaml"], "--config broken.yaml: "),
         (["--redis-url", "http://:secret@host"], "redis.url"),
         (["--admin-port", "99999"], "adminPort"),
-        (["--kubeconfig", "nowhere"], "--kubeconfig"),
     ],
 )
-def test_an_operator_with_wrong_settings_says_so(
-    tmp_path: Path, flags: list[str], told: str
+def test_wrong_settings_of_an_operator_are_its_last_words(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    told: str,
 ) -> None:
     (tmp_path / "list.yaml").write_text("- a\n")
     (tmp_path / "broken.yaml").write_text("{ this is: [no yaml")
-    (tmp_path / "kubeconfig").write_text(KUBECONFIG)
-    flags = ["--namespace", "system", "--kubeconfig", "kubeconfig", *flags]
+    monkeypatch.chdir(tmp_path)
+    assert main(["--namespace", "system", *flags]) == EXIT_SETTINGS
+    said = capsys.readouterr().err
+    assert told in said
+    assert "secret" not in said
+
+
+def test_an_operator_that_cannot_log_in_says_how_it_could(tmp_path: Path) -> None:
+    flags = ["--namespace", "system", "--kubeconfig", "nowhere"]
     done = run(tmp_path, "switchboard_operator", *flags)
-    assert done.returncode == 2, done.stderr
-    assert told in done.stderr
+    assert done.returncode == EXIT_SETTINGS, done.stderr
+    assert "name a kubeconfig file with --kubeconfig" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "secret" not in done.stderr
 
 
 @pytest.mark.parametrize("flag", ["--listen", "--admin"])

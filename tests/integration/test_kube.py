@@ -1,5 +1,6 @@
 """The operator's calls to the API server, those that no other test needs a whole operator for."""
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,8 @@ import yaml
 from cluster.control_plane import ControlPlane
 from cluster.processes import free_port
 from fakes.manifests import external
-from switchboard_operator.kube import (
-    ApiAway,
-    Conflict,
-    Kube,
-    LeaseRecord,
-    NotFound,
-    connect,
-    last_good_name,
-)
+from switchboard_operator.errors import ApiAway, Conflict, NotFound
+from switchboard_operator.kube import Kube, LeaseRecord, connect, last_good_name
 from switchboard_operator.resources import Kind, ObjectKey
 from switchboard_policy.compiler.world import Name
 
@@ -110,6 +104,47 @@ async def test_a_status_of_an_object_that_is_gone_is_refused(kube: Kube, namespa
     key = ObjectKey(Kind.BACKEND, Name(namespace, "gone"))
     with pytest.raises(NotFound, match='"gone" not found'):
         await kube.patch_status(key, uid="u", status={})
+
+
+async def test_a_status_is_replaced_and_nothing_else_of_the_object_moves(
+    kube: Kube, api: ControlPlane, namespace: str
+) -> None:
+    metadata = {"name": "a", "namespace": namespace, "labels": {"team": "a"}}
+    api.apply({**external("a", 1), "metadata": metadata})
+    key = ObjectKey(Kind.BACKEND, Name(namespace, "a"))
+    before = api.get("modelbackend", "a", namespace=namespace)
+    uid, version = before["metadata"]["uid"], int(before["metadata"]["resourceVersion"])
+    condition = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Ready",
+        "message": "",
+        "observedGeneration": 1,
+        "lastTransitionTime": AT,
+    }
+    first = {"conditions": [condition], "pods": "1/1", "endpoints": {"ready": 1, "total": 1}}
+    answer = await kube.replace_status(key, uid=uid, version=version, status=first)
+    assert answer["status"] == first
+    assert answer["spec"] == before["spec"]
+    assert answer["metadata"]["labels"] == {"team": "a"}
+    assert answer["metadata"]["generation"] == 1
+    shown = api.kubectl(
+        *("get", "modelbackend", "a", "-n", namespace, "-o", "json", "--show-managed-fields")
+    )
+    managed = {
+        (each["manager"], each.get("subresource")): each["fieldsV1"]
+        for each in json.loads(shown)["metadata"]["managedFields"]
+    }
+    assert "f:spec" in managed["kubectl", None]
+    assert set(managed["switchboard-operator", "status"]) == {"f:status"}
+    with pytest.raises(Conflict, match="the object has been modified"):
+        await kube.replace_status(key, uid=uid, version=version, status=first)
+    version = int(answer["metadata"]["resourceVersion"])
+    with pytest.raises(Conflict):
+        await kube.replace_status(key, uid="another", version=version, status=first)
+    second = {"conditions": [condition], "pods": None}
+    answer = await kube.replace_status(key, uid=uid, version=version, status=second)
+    assert answer["status"] == {"conditions": [condition]}
 
 
 async def test_a_server_that_does_not_answer_is_away(api: ControlPlane, tmp_path: Path) -> None:

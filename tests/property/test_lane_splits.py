@@ -10,7 +10,7 @@ from fakes.lane_wire import BODY_LIMIT_BYTES, PlainLane, split_answers
 from fakes.plain_transport import cut
 
 BODIES = st.binary(max_size=60) | st.sampled_from(
-    [b"\r\n\r\n", b"POST /v1/chat/completions HTTP/1.1\r\n\r\n", b"x" * (BODY_LIMIT_BYTES + 1)]
+    [b"\r\n\r\n", b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\n\r\n", b"x" * (BODY_LIMIT_BYTES + 1)]
 )
 NAMES = st.sampled_from(["x-one", "x-two", "Accept", "x-switchboard-tags"])
 VALUES = st.sampled_from(["a", "", "a, b", "caf\u00e9", "a b\tc"])
@@ -33,7 +33,7 @@ def requests(draw: st.DrawFn) -> Request:
     path = draw(st.sampled_from(sorted(PATHS)))
     api = PATHS[path]
     method = draw(st.sampled_from(["POST", "GET", "PUT"])) if api is None else "POST"
-    headers = draw(st.dictionaries(NAMES, VALUES, max_size=3))
+    headers = {"Host": "x", **draw(st.dictionaries(NAMES, VALUES, max_size=3))}
     # What is not routed is answered at its head: whether its body is awaited is no promise.
     body = b"" if api is None else draw(BODIES)
     if draw(st.booleans()) and api is not None:
@@ -104,8 +104,15 @@ def test_what_is_spoilt_is_judged_alike_in_one_piece_and_in_many(
         place = draws.draw(st.integers(0, len(data) - 1))
         spoilt = draws.draw(st.sampled_from([b"", b"\r", b"\n", b"\0", b" ", b":", b"9", b"\xff"]))
         data[place : place + draws.draw(st.integers(0, 2))] = spoilt
-    if len(data) < BODY_LIMIT_BYTES:
-        assert answered(cut(bytes(data), cuts)) == answered([bytes(data)])
+    if len(data) >= BODY_LIMIT_BYTES:
+        return
+    whole = split_answers(answered([bytes(data)]))
+    in_pieces = split_answers(answered(cut(bytes(data), cuts)))
+    for one, other in zip(whole, in_pieces, strict=False):
+        assert (one.status, one.body) == (other.status, other.body)
+    if len(whole) != len(in_pieces):
+        # What is not routed is answered before its body, and ends the connection then.
+        assert min(whole, in_pieces, key=len)[-1].status in (404, 405, 503)
 
 
 @given(st.binary(min_size=1, max_size=300), CUTS)

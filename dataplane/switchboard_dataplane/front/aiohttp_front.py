@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 from switchboard_dataplane.errors import BodyTooLarge, BodyTooSlow
@@ -15,6 +15,7 @@ from switchboard_dataplane.front.routes import (
     HEAD_BYTES_MAX,
     HEAD_READ_S,
     KEEPALIVE_S,
+    NOT_ONE_HOST,
     Routes,
     body_in_time,
     malformed,
@@ -35,10 +36,7 @@ _OPTIONS: Final[dict[str, Any]] = {
 
 
 class AiohttpCaller:
-    """A Caller on an aiohttp request; ``response`` is what its handler returns in the end.
-
-    A connection is not used again where ``closing``: this process is going away.
-    """
+    """A Caller on an aiohttp request; ``response`` is what its handler returns in the end."""
 
     def __init__(self, request: web.BaseRequest, api: Api, routes: Routes) -> None:
         self.api: Api = api
@@ -46,7 +44,7 @@ class AiohttpCaller:
         self.response: web.StreamResponse = web.Response()
         self._request = request
         self._routes = routes
-        self._closing = routes.live.closing
+        self._unread = False
         self._waiting: list[bytes] = []
 
     async def read_body(self) -> bytes:
@@ -56,17 +54,18 @@ class AiohttpCaller:
             return await self._read_body()
         except (BodyTooLarge, BodyTooSlow):
             # What is left of the body is not read: the connection goes with the answer.
-            self._closing = True
+            self._unread = True
             raise
 
     async def send(self, answer: Answer) -> None:
         """See ``Caller.send``."""
-        self.response = _response(answer, closing=self._closing)
+        self.response = _response(answer, closing=self._is_last())
 
     async def begin(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         """See ``Caller.begin``."""
         self.response = web.StreamResponse(status=status, headers=CIMultiDict(headers))
-        if self._closing:
+        if self._is_last() or self._request.version < HttpVersion11:
+            # The end of a body that has neither length nor chunks is that of the connection.
             self.response.force_close()
         await self.response.prepare(self._request)
 
@@ -85,10 +84,19 @@ class AiohttpCaller:
         await self.drained()
         await self.response.write_eof()
 
+    def _is_last(self) -> bool:
+        """Say whether the connection ends with this request."""
+        return self._unread or self._routes.live.closing
+
     async def _read_body(self) -> bytes:
         pieces: list[bytes] = []
         size = 0
         content = self._request.content
+        if (
+            self.headers.get("expect", "").lower() == "100-continue"
+            and self._request.version >= HttpVersion11
+        ):
+            await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         async with body_in_time():
             while piece := await content.readany():
                 size += len(piece)
@@ -134,6 +142,13 @@ class _Connection(web.RequestHandler):
         log.debug("malformed HTTP from %s: %s", request.remote, told)
         return _response(error_answer(malformed(told)), closing=True)
 
+    def close(self) -> None:
+        """Serve nothing more; aiohttp leaves an idle connection open."""
+        idle = self._waiter is not None
+        super().close()
+        if idle and self.transport is not None:
+            self.transport.close()
+
     def _close_unused(self) -> None:
         if not self._request_count:
             self.force_close()
@@ -154,6 +169,9 @@ class AiohttpFront(web.Server):
         return _Connection(self, loop=asyncio.get_running_loop(), **_OPTIONS)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        hosts = len(request.headers.getall("Host", ()))
+        if hosts > 1 or (not hosts and request.version >= HttpVersion11):
+            return _response(error_answer(malformed(NOT_ONE_HOST)), closing=True)
         api = APIS.get(request.path)
         if api is None or request.method != "POST":
             answer = self._routes.answer(request.method, request.path)

@@ -23,6 +23,7 @@ from switchboard_dataplane.front.routes import (
     HEAD_READ_S,
     HEADERS_MAX,
     KEEPALIVE_S,
+    NOT_ONE_HOST,
     Routes,
     malformed,
 )
@@ -171,7 +172,7 @@ class Lane(asyncio.Protocol):
         if len(headers) >= HEADERS_MAX:
             raise malformed(f"the head has over {HEADERS_MAX} fields")
         if key == "host" and key in headers:
-            raise malformed("there is not just one Host header")
+            raise malformed(NOT_ONE_HOST)
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
     def on_headers_complete(self) -> None:
@@ -184,14 +185,14 @@ class Lane(asyncio.Protocol):
         if version not in _VERSIONS:
             raise malformed("the HTTP version is neither 1.0 nor 1.1")
         if "host" not in headers and version == "1.1":
-            raise malformed("there is not just one Host header")
+            raise malformed(NOT_ONE_HOST)
         coding = headers.get("transfer-encoding")
         if coding is not None and (coding.strip().lower() != "chunked" or version == "1.0"):
             raise malformed("the transfer-encoding is not chunked, or that of HTTP/1.0")
         method = parser.get_method().decode("ascii", "replace")
         path = ""
         api = APIS_BY_TARGET.get(self._target)
-        if api is None:
+        if api is None or method != "POST":
             path = _path_of(self._target)
             api = APIS.get(path)
             if method == "CONNECT":

@@ -38,6 +38,9 @@ HEADERS_MAX: Final = 128
 #: The paths that go through the proxy, all by POST.
 APIS: Final[Mapping[str, Api]] = {f"/v1{path}": api for api, path in PATHS.items()}
 
+#: What is said to a request without a Host header, or with several: RFC 9112, 3.2.
+NOT_ONE_HOST: Final = "there is not just one Host header"
+
 _MODELS: Final = "/v1/models"
 
 

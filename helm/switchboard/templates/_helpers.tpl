@@ -47,7 +47,7 @@ capabilities: {drop: [ALL]}
   verbs: [list, watch]
 - apiGroups: [switchboard.dev]
   resources: [modelbackends/status, routingpolicies/status]
-  verbs: [patch]
+  verbs: [patch, update]
 - apiGroups: [""]
   resources: [services, secrets]
   verbs: [list, watch]

@@ -5,17 +5,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from switchboard_operator.errors import ApiAway, Conflict, KubeError, NotFound
 from switchboard_operator.inventory import Inventory
-from switchboard_operator.kube import (
-    ApiAway,
-    Conflict,
-    KubeError,
-    LastGood,
-    LeaseRecord,
-    NotFound,
-    SecretRecord,
-    last_good_name,
-)
+from switchboard_operator.kube import LastGood, LeaseRecord, SecretRecord, last_good_name
 from switchboard_operator.resources import WATCHED, Kind, Listed, ObjectKey, Resource
 from switchboard_policy.compiler.world import Name
 
@@ -43,6 +35,7 @@ class Cluster:
         self.version = 100
         self.objects: dict[Kind, dict[Name, Json]] = {kind: {} for kind in Kind}
         self.patches: list[tuple[ObjectKey, Json]] = []
+        self.replaced: list[ObjectKey] = []
         self.lease: LeaseRecord | None = None
         self.secrets: dict[Name, HeldSecret] = {}
         self.kept: dict[Name, LastGood] = {}
@@ -82,6 +75,15 @@ class Cluster:
         for kind in WATCHED:
             for each in self.objects[kind].values():
                 inventory.take(kind, each)
+
+    async def replace_status(self, key: ObjectKey, *, uid: str, version: int, status: Json) -> Json:
+        self._check()
+        found = self.objects[key.kind].get(key.name)
+        if found is not None and found["metadata"]["resourceVersion"] != str(version):
+            raise Conflict(409, "it changed")
+        now_is = await self.patch_status(key, uid=uid, status=status)
+        self.replaced.append(key)
+        return now_is
 
     async def patch_status(self, key: ObjectKey, *, uid: str, status: Json) -> Json:
         self._check()

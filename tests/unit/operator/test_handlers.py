@@ -8,8 +8,8 @@ import kopf
 import pytest
 
 from switchboard_operator.handlers import Intake, Watches, quiet_settings, register
-from switchboard_operator.kube import Connection
 from switchboard_operator.resources import WATCHED, Kind, Raw
+from switchboard_operator.rest import Connection
 
 CONNECTION = Connection(
     server="https://127.0.0.1:6443",

@@ -5,8 +5,9 @@ import asyncio
 from fakes.manifests import policy
 from fakes.virtual_time import eventually
 from fakes.worlds import parser
+from switchboard_operator.errors import Forbidden, NotFound
 from switchboard_operator.inventory import Inventory
-from switchboard_operator.kube import Forbidden, NotFound, decode_data
+from switchboard_operator.kube import decode_data
 from switchboard_operator.listing import AUDIT_EVERY_S, Listing
 from switchboard_operator.resources import Kind
 from switchboard_policy.compiler.world import Name

@@ -5,8 +5,9 @@ import asyncio
 from fakes.manifests import policy
 from fakes.virtual_time import eventually
 from fakes.worlds import parser
+from switchboard_operator.errors import ApiRefused, Conflict
 from switchboard_operator.inventory import Inventory
-from switchboard_operator.kube import ApiRefused, Conflict, decode_data
+from switchboard_operator.kube import decode_data
 from switchboard_operator.patcher import (
     CATCH_UP_PER_S,
     CATCH_UP_S,
@@ -205,5 +206,26 @@ def test_an_edit_that_only_the_answer_to_a_patch_shows_is_taken_up() -> None:
         found = bench.inventory.get(key("chat"))
         assert found is not None
         assert found.generation == 2
+
+    in_virtual_time(scenario)
+
+
+def test_a_status_is_replaced_at_the_version_that_is_known_and_else_patched() -> None:
+    async def scenario() -> None:
+        bench = Patching("known", "labelled")
+        labelled = policy("labelled", "a")
+        labelled["metadata"]["labels"] = {"team": "a"}
+        bench.cluster.put(Kind.POLICY, labelled)
+        for name in ("known", "labelled"):
+            await bench.patcher.want(key(name), status())
+        await bench.idle()
+        assert sorted(bench.patched) == ["known", "labelled"]
+        assert bench.cluster.replaced == [key("known")]
+        # The answers told the versions, so no echo of a watch is needed for the next ones.
+        for name in ("known", "labelled"):
+            await bench.patcher.want(key(name), status("other"))
+        await bench.idle()
+        assert len(bench.patched) == 4
+        assert sorted(bench.cluster.replaced[1:]) == [key("known"), key("labelled")]
 
     in_virtual_time(scenario)
