@@ -116,11 +116,11 @@ def test_documents_before_the_broken_one_are_read() -> None:
 def test_an_alias_bomb_is_refused_at_once() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
-    began = time.perf_counter()
+    began = time.process_time()
     said, line = refused("\n".join(lines))
     assert "do aliases multiply" in said
     assert line < 10
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
 
 
 def test_a_bomb_of_merges_is_refused() -> None:

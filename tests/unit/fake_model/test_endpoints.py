@@ -5,6 +5,9 @@ import time
 
 from unit.fake_model.caller import CHAT, StartFake, ask
 
+PROMPT_S = 5.0
+"""For what takes a tenth of a second, on a busy machine."""
+
 
 async def test_a_whole_answer_says_who_answered_and_what_it_cost(start_fake: StartFake) -> None:
     fake = await start_fake(name="north", models=["small", "large"], answer_tokens=6)
@@ -210,7 +213,7 @@ async def test_pace_is_time_to_first_token_and_tokens_per_second(start_fake: Sta
     for stream in (True, False):
         started_s = time.monotonic()
         await fake.chat(stream=stream)
-        assert 0.08 <= time.monotonic() - started_s < 1
+        assert 0.08 <= time.monotonic() - started_s < PROMPT_S
 
 
 async def test_headers_come_before_the_first_token(start_fake: StartFake) -> None:
@@ -227,7 +230,7 @@ async def test_each_running_request_slows_the_next_one_down(start_fake: StartFak
     await fake.settle(running=2)
     started_s = time.monotonic()
     await fake.chat()
-    assert 0.2 <= time.monotonic() - started_s < 1
+    assert 0.2 <= time.monotonic() - started_s < PROMPT_S
     for _, writer in others:
         writer.close()
 

@@ -15,6 +15,9 @@ from switchboard_cli.fake_model.server import serve
 from switchboard_cli.fake_model.settings import Settings
 from unit.fake_model.caller import StartFake, ask, raw_request
 
+PROMPT_S = 5.0
+"""At once, on a busy machine: no stream and no stall here would end by itself."""
+
 _FOREVER = {"kind": "stall", "at": "before-first-token"}
 
 
@@ -38,7 +41,7 @@ async def test_a_caller_that_leaves_is_noticed_at_once(
     left_s = time.monotonic()
     writer.close()
     await fake.settle(in_flight=0, running=0, cancelled=1)
-    assert time.monotonic() - left_s < 0.5
+    assert time.monotonic() - left_s < PROMPT_S
     assert (await fake.control())["requests"][-1]["outcome"] == "cancelled"
 
 
@@ -65,7 +68,7 @@ async def test_live_streams_end_with_the_server() -> None:
             writer.write(raw_request(ask(stream=True)))
             await reader.readuntil(b"data: ")
         ended_s = time.monotonic()
-    assert time.monotonic() - ended_s < 1
+    assert time.monotonic() - ended_s < PROMPT_S
     for _, writer in streams:
         writer.close()
 
@@ -103,7 +106,7 @@ async def test_the_command_says_where_it_listens_and_ends_on_a_signal(number: in
     signalled_s = time.monotonic()
     process.send_signal(number)
     assert await process.wait() == 0
-    assert time.monotonic() - signalled_s < 1
+    assert time.monotonic() - signalled_s < PROMPT_S
     writer.close()
 
 
