@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from switchboard_operator import status
@@ -68,16 +68,16 @@ class Patcher:
         self._busy: set[ObjectKey] = set()
         self._wake = asyncio.Condition()
         self._next_at = 0.0
-        self._catch_up = 0
+        self._catch_up = set[ObjectKey]()
         self._catch_up_until = 0.0
         self._failures = 0
 
-    def restart(self, objects: int) -> None:
-        """Forget what was to be written; that many patches may go out fast: a first pass."""
+    def restart(self, objects: Iterable[ObjectKey]) -> None:
+        """Forget what was to be written; until each of these was written once, it goes fast."""
         self._wanted.clear()
         self._later.clear()
         self._sent.clear()
-        self._catch_up = objects
+        self._catch_up = set(objects)
         self._catch_up_until = self._clock.monotonic() + CATCH_UP_S
 
     @property
@@ -156,6 +156,7 @@ class Patcher:
             await self._retry(key, wanted, error)
         else:
             self._failures = 0
+            self._catch_up.discard(key)
             self._done("written")
             self._sent[key] = (found.uid, wanted, self._clock.monotonic())
             if self._inventory.take(key.kind, now_is):
@@ -171,8 +172,7 @@ class Patcher:
 
     async def _take_turn(self) -> None:
         now = self._clock.monotonic()
-        fast = self._catch_up > 0 and now < self._catch_up_until
-        self._catch_up -= fast
+        fast = self._catch_up and now < self._catch_up_until
         turn_at = max(self._next_at, now)
         self._next_at = turn_at + 1 / (CATCH_UP_PER_S if fast else STEADY_PER_S)
         if turn_at > now:

@@ -126,7 +126,7 @@ class Reporter:
             for reports in self._reports.values()
             for kind, name in reports
         }
-        self._patcher.restart(len(every))
+        self._patcher.restart(every)
         return every
 
     async def _tick(self) -> None:

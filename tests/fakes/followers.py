@@ -92,10 +92,11 @@ class FakePlane:
 
 
 class FaultyReader:
-    """A way to the store that may be cut, and that may deliver other bytes than were stored."""
+    """A way to the store that may be cut, may lose manifests and deliver other bytes."""
 
     def __init__(self, reader: StoreReader) -> None:
         self.cut = False
+        self.forgetful = False
         self.bodies: dict[str, bytes | None] = {}
         self._reader = reader
 
@@ -103,7 +104,8 @@ class FaultyReader:
         return await self._through().head(channel)
 
     async def manifest(self, channel: Channel) -> Manifest | None:
-        return await self._through().manifest(channel)
+        found = await self._through().manifest(channel)
+        return None if self.forgetful else found
 
     async def entries(self, channel: Channel, digests: Sequence[str]) -> Mapping[str, bytes]:
         found = {**await self._through().entries(channel, digests), **self.bodies}

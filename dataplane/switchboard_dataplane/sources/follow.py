@@ -193,22 +193,22 @@ class Follower:
         after: dict[Channel, Revision] = {
             channel: following.contents.revision
             for channel, following in self._channels.items()
-            if not following.broken
+            if not following.broken or following.awaits_first
         }
         if not after:
             await asyncio.sleep(wait_ms / 1000)
             return
         found = await self._source.lines(after, timeout_ms=wait_ms)
         self._reached()
-        plans: dict[Channel, Plan] = {
-            channel: plan_lines(
-                self._channels[channel].contents,
-                lines,
-                keyring=self._keyring(),
-                channel=channel,
+        plans: dict[Channel, Plan] = {}
+        for channel, lines in found.items():
+            following = self._channels[channel]
+            if following.awaits_first:
+                following.begin(now_s=self._clock())
+                continue
+            plans[channel] = plan_lines(
+                following.contents, lines, keyring=self._keyring(), channel=channel
             )
-            for channel, lines in found.items()
-        }
         if plans:
             await self._take(plans, self._source.entries, full=False)
 

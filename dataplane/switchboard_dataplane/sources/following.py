@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from switchboard_dataplane.sources.reading import EMPTY, Contents, Held, Plan
-from switchboard_policy.store import Channel, Head, Revision
+from switchboard_dataplane.sources.reading import EMPTY, NOTHING_THERE, Contents, Held, Plan
+from switchboard_policy.store import ZERO, Channel, Head, Revision
 
 #: The first wait after trouble; each further one is twice as long, up to the limits below.
 BACKOFF_S: Final = 0.1
@@ -43,6 +43,20 @@ class Following:
     sync_at_s: float | None = 0.0
     _gaps: int = 0
     _retries: int = 0
+    _began: bool = False
+
+    @property
+    def awaits_first(self) -> bool:
+        """Whether nothing was ever published here, so that a line is the beginning of it."""
+        return self.broken == NOTHING_THERE and self.contents.revision == ZERO and not self._began
+
+    def begin(self, *, now_s: float) -> None:
+        """Have the manifest read at once: the first line is there.
+
+        A store that shows lines and no manifest is asked as rarely as any other that is broken.
+        """
+        self._began = True
+        self.sync_at_s = now_s
 
     def settle(
         self,
@@ -77,7 +91,7 @@ class Following:
         if self.broken:
             return
         if head is None:
-            self.trouble = "the store holds nothing of it"
+            self.trouble = NOTHING_THERE
         elif head.revision < before:
             self.trouble = f"the store went back to {head.revision}; {before} stays in force"
         else:

@@ -6,6 +6,7 @@ back: a lower revision is refused, and so is every absence that the head does no
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
@@ -33,6 +34,9 @@ class Contents(msgspec.Struct, frozen=True):
 
 
 EMPTY = Contents(revision=ZERO, held={})
+
+#: Why there is no plan where nothing was published yet.
+NOTHING_THERE: Final = "the store holds nothing of it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ def plan_manifest(
 ) -> Plan:
     """Plan a full resync. Only a manifest that fits its head's signature moves the revision."""
     if manifest is None:
-        return _nothing(contents, "the store holds nothing of it")
+        return _nothing(contents, NOTHING_THERE)
     try:
         check_manifest(keyring, channel, manifest)
     except BadSignature as error:

@@ -1,11 +1,18 @@
 """A follower has in force what was published, by as few reads as that takes."""
 
+import asyncio
+
 import pytest
 
 from fakes.followers import FakePlane, FaultyReader
 from fakes.store_contract.steps import publish_all
 from fakes.stores import OURS, SCOPE, StoreRig, contents, entry, key, keyring
 from fakes.virtual_time import eventually, until
+
+FIRST_LOOKS = 12
+"""At an empty store; from here on the next one is at least a second away."""
+AT_ONCE_S = 0.5
+LOOKS_IN_2_S_MAX = 20
 
 
 class Following:
@@ -45,6 +52,22 @@ class Following:
             await rig.writer().replace(SCOPE, "endpoints", epoch=1, contents={})
             await eventually(lambda: plane.follower.state().synced)
             assert plane.follower.state().reason == ""
+
+    async def test_the_first_publication_is_in_force_at_once(self, rig: StoreRig) -> None:
+        async with FakePlane(rig.reader(), OURS) as plane:
+            # Long enough for the looks at an empty store to have become rare.
+            await eventually(lambda: plane.follower.state().full_syncs >= FIRST_LOOKS, within_s=60)
+            at = await publish_all(rig, 1)
+            await eventually(lambda: plane.revision() == at, within_s=AT_ONCE_S)
+
+    async def test_lines_without_a_manifest_do_not_make_a_busy_loop(self, rig: StoreRig) -> None:
+        await publish_all(rig, 1)
+        source = FaultyReader(rig.reader())
+        source.forgetful = True
+        async with FakePlane(source, OURS) as plane:
+            await eventually(lambda: plane.follower.state().connected)
+            await asyncio.sleep(2)
+            assert plane.follower.state().full_syncs <= LOOKS_IN_2_S_MAX
 
     async def test_lines_that_were_trimmed_mean_a_full_sync(self, rig: StoreRig) -> None:
         at = await publish_all(rig, 1)
