@@ -108,10 +108,9 @@ def plan_manifest(
         check_manifest(keyring, channel, manifest)
     except BadSignature as error:
         return _plan_forged(contents, manifest, str(error), keyring=keyring, channel=channel)
-    found = manifest.head.revision
-    if found < contents.revision:
-        back = f"the store went back to {found}; {contents.revision} stays in force"
-        return _nothing(contents, back)
+    found, newest = manifest.head.revision, _newest(contents)
+    if found < newest:
+        return _nothing(contents, f"the store went back to {found}; {newest} stays in force")
     wanted, unchanged = _compare(contents, manifest)
     return Plan(
         revision=found,
@@ -150,6 +149,11 @@ def _plan_forged(
     }
     said = f"the manifest does not fit its head: {reason}"
     return Plan(revision=contents.revision, wanted=newer, broken=said, distrusted=said)
+
+
+def _newest(contents: Contents) -> Revision:
+    # What was taken from a manifest that did not fit its head is newer than the revision in force.
+    return max([contents.revision, *(held.revision for held in contents.held.values())])
 
 
 def _known_since(contents: Contents, key: str) -> Revision:

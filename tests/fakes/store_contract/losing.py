@@ -1,9 +1,12 @@
 """A store that loses data takes nothing out of force."""
 
+import msgspec
+
 from fakes.followers import FakePlane
 from fakes.store_contract.steps import publish_all
 from fakes.stores import OURS, SCOPE, StoreRig, contents, entry, key
 from fakes.virtual_time import eventually
+from switchboard_policy.store import Revision
 
 
 class Losing:
@@ -52,6 +55,23 @@ class Losing:
             assert "went back to 4-1" in plane.follower.state().refused["channel/policy"]
             assert plane.in_force == {key(n): entry(n) for n in (1, 2)}
             assert plane.revision() == at
+
+    async def test_what_a_damaged_manifest_gave_is_not_lost_to_an_older_one(
+        self, rig: StoreRig
+    ) -> None:
+        await publish_all(rig, 1)
+        copy = await rig.copy("policy")
+        writer = rig.writer()
+        await writer.publish(SCOPE, "policy", epoch=1, changes=contents(1, version=1))
+        head = await rig.reader().head("policy")
+        assert head is not None
+        beyond = Revision(head.revision.epoch, head.revision.sequence + 1)
+        await rig.set_head("policy", msgspec.structs.replace(head, revision=beyond))
+        async with FakePlane(rig.reader(), OURS) as plane:
+            await eventually(lambda: plane.in_force == {key(1): entry(1, 1)})
+            await rig.go_back("policy", copy)
+            await eventually(lambda: "went back" in plane.follower.state().reason)
+            assert plane.in_force == {key(1): entry(1, 1)}
 
     async def test_a_failover_that_lost_the_last_write_is_refused_until_it_is_repaired(
         self, rig: StoreRig
