@@ -269,6 +269,8 @@ def http(status: int, body: bytes, *headers: str, media_type: str = "application
 
 #: The head of an event stream that ends with its connection.
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+#: The end of a chat stream.
+DONE = b"data: [DONE]\n\n"
 
 
 def event(**fields: Any) -> bytes:

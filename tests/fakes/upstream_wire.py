@@ -10,6 +10,9 @@ from switchboard_dataplane.upstream.bound import Bound, Bounds
 from switchboard_dataplane.upstream.connection import Connection, Response
 
 REQUEST_HEAD = b"POST / HTTP/1.1\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\n"
+WHOLE = OK + b"content-length: 2\r\n\r\nhi"
+CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
 
 
 @dataclass

@@ -16,6 +16,8 @@ from switchboard_dataplane.upstream.transport import Upstream, UpstreamResponse
 from switchboard_policy import ir
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+#: The head of an answer whose body has that many bytes.
+SIZED_HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
 
 
 @dataclass
@@ -178,6 +180,24 @@ async def body_of(response: UpstreamResponse) -> bytes:
     finally:
         response.close()
     return b"".join(pieces)
+
+
+async def ask(
+    upstream: Upstream, model: Peer, body: bytes = b"{}", *, bound: Bound | None = None
+) -> bytes:
+    """Send a request to a peer, and read its answer to the end."""
+    return await body_of(await post(upstream, endpoint_at(model.url), body, bound=bound))
+
+
+@asynccontextmanager
+async def leaving_nothing(make: Callable[[], Upstream]) -> AsyncGenerator[Upstream]:
+    """A transport that leaves nothing behind when it is closed."""
+    async with nothing_left():
+        upstream = make()
+        try:
+            yield upstream
+        finally:
+            await upstream.close()
 
 
 @asynccontextmanager

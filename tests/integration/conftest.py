@@ -1,7 +1,8 @@
 """What integration tests share: real peers, each in a namespace and a folder of its own."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import ssl
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,7 +11,13 @@ import pytest
 from cluster.control_plane import ControlPlane
 from cluster.network import NetworkUnavailable, enter_own_network
 from cluster.processes import ChildProcess
+from cluster.tls import Authority
 from fakes import gateway
+from fakes.upstreams import leaving_nothing
+from switchboard_dataplane.upstream.aiohttp_upstream import AiohttpUpstream
+from switchboard_dataplane.upstream.http1 import Http1Upstream
+from switchboard_dataplane.upstream.tls import tls_context
+from switchboard_dataplane.upstream.transport import Upstream
 
 REPO = Path(__file__).parents[2]
 
@@ -48,6 +55,38 @@ def namespace(control_plane: ControlPlane) -> str:
 def each_front(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the test on both forms of the public port."""
     monkeypatch.setattr(gateway, "LANE", request.param)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The certificate authority that transports to upstreams trust."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def client_tls(authority: Authority) -> ssl.SSLContext:
+    """What transports to upstreams verify servers by."""
+    return tls_context(str(authority.file))
+
+
+@pytest.fixture(params=["ours", "aiohttp"])
+async def upstream(
+    request: pytest.FixtureRequest, client_tls: ssl.SSLContext
+) -> AsyncGenerator[Upstream]:
+    """Each transport to upstreams in turn, for what both promise."""
+    kinds: dict[str, Callable[[], Upstream]] = {
+        "ours": lambda: Http1Upstream(tls=client_tls),
+        "aiohttp": lambda: AiohttpUpstream(tls=client_tls),
+    }
+    async with leaving_nothing(kinds[request.param]) as one:
+        yield one
+
+
+@pytest.fixture
+async def ours(client_tls: ssl.SSLContext) -> AsyncGenerator[Upstream]:
+    """Our own transport to upstreams, for what it promises beyond."""
+    async with leaving_nothing(lambda: Http1Upstream(tls=client_tls)) as one:
+        yield one
 
 
 @pytest.fixture

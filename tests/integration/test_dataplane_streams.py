@@ -8,6 +8,7 @@ import pytest
 
 from fakes.gateway import (
     CHAT,
+    DONE,
     STREAM_HEAD,
     Gateway,
     chat,
@@ -27,7 +28,6 @@ PATIENT = {"first_token_ms": 20_000, "idle_ms": 20_000, "total_ms": 60_000}
 USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 USAGE_EVENT = event(choices=[], usage=USAGE)
 END = said(finish_reason="stop")
-DONE = b"data: [DONE]\n\n"
 
 
 async def stream_of(*script: bytes | float | None, **fields: Any) -> tuple[bytes, Gateway]:

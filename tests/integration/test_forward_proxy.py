@@ -27,11 +27,6 @@ from switchboard_dataplane.upstream.tls import tls_context
 from switchboard_dataplane.upstream.transport import Upstream
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with suppress(ConnectionError):
         while data := await reader.read(65_536):
