@@ -1,5 +1,6 @@
 """The admin port: is it alive, is it ready, what runs, and how it is doing. No secrets."""
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class Admin:
     """Handles the requests of the admin port.
 
     ``source`` tells where the policy comes from, ``exposition`` the content type and text of the
-    Prometheus page; ``clock`` is the event loop's.
+    Prometheus page (in a thread of its own); ``clock`` is the event loop's.
     """
 
     in_force: InForce
@@ -41,7 +42,8 @@ class Admin:
             case "/readyz":
                 return self._readiness()
             case "/metrics":
-                content_type, page = self.exposition()
+                # With thousands of points it takes longer than a request may wait.
+                content_type, page = await asyncio.to_thread(self.exposition)
                 return web.Response(body=page, headers={"content-type": content_type})
             case "/policy":
                 return _json(describe_policy(self.in_force.snapshot))

@@ -7,7 +7,7 @@ It knows neither the server's nor the client's library: a ``Caller`` brings requ
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -38,6 +38,7 @@ from switchboard_dataplane.upstream.attempt import (
     open_answer,
 )
 from switchboard_dataplane.upstream.bound import Bound, Bounds
+from switchboard_dataplane.upstream.fault_log import FaultLog
 from switchboard_dataplane.upstream.relay import relay
 from switchboard_dataplane.upstream.transport import Upstream
 from switchboard_dataplane.wire.answers import Answer, error_answer, error_event
@@ -110,6 +111,7 @@ class Proxy:
     rng: Rng
     tracing: Tracing | None = None
     detail_headers: bool = True
+    faults: FaultLog = field(default_factory=FaultLog)
 
     async def serve(self, caller: Caller) -> None:
         """Serve a request to its end, whatever that is; its outcome is observed in any case.
@@ -212,6 +214,7 @@ class Proxy:
             failure = ""
         except UpstreamError as error:
             failure = error.failure
+            self.faults.note(endpoint, error, now_s=self.clock())
             raise
         finally:
             now = self.clock()

@@ -9,6 +9,11 @@ from typing import Any, Final
 _PREFIX: Final = "SWITCHBOARD_"
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
+_OTLP_ENDPOINTS: Final = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+)
 
 
 def _said(default: object, meaning: str) -> Any:
@@ -52,7 +57,8 @@ def parse_settings(argv: Sequence[str], env: Mapping[str, str], *, prog: str) ->
         prog=prog,
         description="A data plane: decides which model answers a request and sends it there.",
         epilog=f"Every flag is an environment variable too: --zone is {_PREFIX}ZONE. "
-        "Metrics and traces go out by OTLP where OTEL_EXPORTER_OTLP_ENDPOINT is set.",
+        "Metrics and traces go out by OTLP where OTEL_EXPORTER_OTLP_ENDPOINT is set, or the "
+        "signal's own: OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT.",
     )
     for one in fields(Settings):
         if "meaning" in one.metadata:
@@ -73,7 +79,7 @@ def parse_settings(argv: Sequence[str], env: Mapping[str, str], *, prog: str) ->
             values[one.name] = _read(text, one.default)
         except ValueError as error:
             parser.error(f"--{one.name.replace('_', '-')}: {error}")
-    values["otlp"] = bool(env.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
+    values["otlp"] = any(env.get(name) for name in _OTLP_ENDPOINTS)
     settings = Settings(**values)
     problem = _problem(settings)
     if problem:

@@ -29,6 +29,8 @@ from switchboard_policy.seal import Keyring
 #: Programs are remembered by source: policies share expressions, and most edits change none.
 PROGRAMS_MAX: Final = 8_192
 
+#: Without the URL: what stands before an @ may be a password.
+_NO_ADDRESS: Final = "its url has no host, or a port that is not in 1..65535"
 
 #: A sealed credential and what it is bound to.
 _Sealed = tuple[ir.Credential, str, str]
@@ -79,8 +81,9 @@ class SnapshotBuilder:
     ) -> tuple[Snapshot, Mapping[str, str]]:
         """Build the next snapshot; return it and, by object key, what is refused and why.
 
-        An object that cannot run keeps its last good form; a credential that does not open makes
-        its backend unusable.
+        A policy that cannot run keeps its last good form. A credential that does not open, and a
+        URL that cannot be called, make their backend unusable: its old address is not what the
+        policies now in force were compiled for.
         """
         gone = set(removed)
         self._drop(gone)
@@ -155,6 +158,10 @@ class SnapshotBuilder:
             self._backends.pop(name, None)
             self._opened.pop(name, None)
             return
+        if spec.external and not _can_be_called(spec.url):
+            self._refused[f"backend/{name}"] = _NO_ADDRESS
+            self._backends[name] = Backend(name=name, spec=spec, unusable=_NO_ADDRESS)
+            return
         api_key, unusable = self._open_credential(spec)
         backend = Backend(name=name, spec=spec, api_key=api_key, unusable=unusable)
         backend.endpoints = _endpoints(backend, self._entries.endpoints.get(name))
@@ -198,6 +205,14 @@ class SnapshotBuilder:
 
 def _shapes_policies(key: str) -> bool:
     return not key.startswith("endpoints/")
+
+
+def _can_be_called(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _endpoints(backend: Backend, entry: ir.Endpoints | None) -> tuple[Endpoint, ...]:

@@ -24,6 +24,8 @@ RENEW_DEADLINE_S: Final = 10.0
 RETRY_S: Final = 2.0
 """Between two looks at the Lease, and between two renewals."""
 JITTER: Final = 0.2
+SILENCE_S: Final = 60.0
+"""Between two warnings of the same trouble with the Lease."""
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +96,7 @@ class Leadership:
         self._seen_at = 0.0
         self._epoch: int | None = None
         self._valid_until = 0.0
+        self._warned_at: float | None = None
 
     @property
     def epoch(self) -> int | None:
@@ -134,9 +137,19 @@ class Leadership:
             else:
                 await self._renew(self._epoch)
         except KubeError as error:
-            log.warning("the Lease %s: %s", self._name, error)
+            self._warn(error)
+        else:
+            if self._warned_at is not None:
+                log.info("the Lease %s: in reach again", self._name)
+                self._warned_at = None
         if self._epoch is not None and self._clock.monotonic() >= self._valid_until:
             self.step_down(f"the Lease was not renewed for {RENEW_DEADLINE_S:.0f} s")
+
+    def _warn(self, error: KubeError) -> None:
+        now = self._clock.monotonic()
+        if self._warned_at is None or now - self._warned_at >= SILENCE_S:
+            log.warning("the Lease %s: %s", self._name, error)
+            self._warned_at = now
 
     async def _try_to_gain(self) -> None:
         began = self._clock.monotonic()

@@ -131,6 +131,30 @@ def answering(*answers: bytes) -> Talk:
     return talk
 
 
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+async def forward(one: Conversation) -> None:
+    """A forward proxy, which takes every name for this host."""
+    head = await one.reader.readuntil(b"\r\n\r\n")
+    one.peer.requests.append(head)
+    method, target, _ = head.split(b" ", 2)
+    netloc = target if method == b"CONNECT" else target.split(b"/")[2]
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(netloc.rpartition(b":")[2]))
+    if method == b"CONNECT":
+        await one.say(b"HTTP/1.1 200 Connected\r\n\r\n")
+    else:
+        writer.write(head)
+    async with asyncio.TaskGroup() as both:
+        both.create_task(_pipe(one.reader, writer))
+        both.create_task(_pipe(reader, one.writer))
+
+
 def endpoint_at(url: str, *, host: str = "", connect_ms: int = 2_000) -> Endpoint:
     """An endpoint of the backend ``ai/one``; with ``host`` it is that of a Service."""
     entry = backend("one", timeouts=ir.Timeouts(connect_ms=connect_ms))

@@ -1,9 +1,8 @@
 """Backends outside the cluster are reached through the proxy that the environment names."""
 
-import asyncio
 import base64
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -16,6 +15,7 @@ from fakes.upstreams import (
     body_of,
     bound_in,
     endpoint_at,
+    forward,
     keep_answering,
     nothing_left,
     peer,
@@ -25,30 +25,6 @@ from switchboard_dataplane.errors import UpstreamConnect
 from switchboard_dataplane.upstream.choose import choose_upstream
 from switchboard_dataplane.upstream.tls import tls_context
 from switchboard_dataplane.upstream.transport import Upstream
-
-
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
-
-
-async def forward(one: Conversation) -> None:
-    """A forward proxy, which takes every name for this host."""
-    head = await one.reader.readuntil(b"\r\n\r\n")
-    one.peer.requests.append(head)
-    method, target, _ = head.split(b" ", 2)
-    netloc = target if method == b"CONNECT" else target.split(b"/")[2]
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(netloc.rpartition(b":")[2]))
-    if method == b"CONNECT":
-        await one.say(b"HTTP/1.1 200 Connected\r\n\r\n")
-    else:
-        writer.write(head)
-    async with asyncio.TaskGroup() as both:
-        both.create_task(_pipe(one.reader, writer))
-        both.create_task(_pipe(reader, one.writer))
 
 
 @asynccontextmanager

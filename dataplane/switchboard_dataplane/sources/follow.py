@@ -254,7 +254,7 @@ class Follower:
         moved = plan.revision != following.contents.revision
         following.settle(plan, taken=taken, refused=refused, full=full, now_s=self._clock())
         for key, reason in refused.items():
-            logger.warning("refused %s, its last good stays in force: %s", key, reason)
+            logger.warning("refused %s: %s", key, reason)
         if following.complete and (moved or taken):
             self._unsaved.add(channel)
             self._to_save.set()

@@ -1,11 +1,18 @@
 """Where telemetry goes: a Prometheus page always, OTLP over HTTP where an endpoint is named."""
 
 import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
+from opentelemetry.sdk.environment_variables import (
+    OTEL_EXPORTER_OTLP_ENDPOINT,
+    OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
+    OTEL_SDK_DISABLED,
+)
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -19,7 +26,7 @@ from switchboard_dataplane.telemetry.tracing import Tracing
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """The telemetry of one data plane; ``tracing`` is None where no OTLP endpoint is named."""
+    """The telemetry of one data plane; ``tracing`` is None where no OTLP endpoint takes traces."""
 
     metrics: Metrics
     tracing: Tracing | None
@@ -32,11 +39,17 @@ class Telemetry:
         return CONTENT_TYPE_LATEST, ours + generate_latest(self._registry)
 
     def shutdown(self) -> None:
-        """Send what is left and stop; may take seconds, so call it off the event loop."""
+        """Send what is left and stop; takes up to LAST_EXPORT_S: call it off the event loop."""
+        lasts: list[Callable[[], None]] = []
         if self._push is not None:
-            self._push.stop()
+            lasts.append(self._push.stop)
         if self.tracing is not None:
-            self.tracing.shutdown()
+            lasts.append(self.tracing.shutdown)
+        if lasts:
+            # At once: a collector that hangs takes the time of one.
+            with ThreadPoolExecutor(len(lasts)) as threads:
+                for last in [threads.submit(last) for last in lasts]:
+                    last.result()
 
 
 def build_telemetry(gauges: Gauges, *, pod: str, otlp: bool) -> Telemetry:
@@ -51,13 +64,21 @@ def build_telemetry(gauges: Gauges, *, pod: str, otlp: bool) -> Telemetry:
     resource = Resource.create(
         {"service.name": "switchboard-dataplane", "service.instance.id": pod}
     )
-    push = MetricsPush(
-        metrics.instruments,
-        OTLPMetricExporter(),
-        resource=resource,
-        interval_s=read_interval_s(os.environ),
-        deltas=read_deltas(os.environ),
-    )
-    push.start()
-    tracing = Tracing(BatchSpanProcessor(OTLPSpanExporter()), resource=resource)
+    push = tracing = None
+    if _has_endpoint(OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, os.environ):
+        push = MetricsPush(
+            metrics.instruments,
+            OTLPMetricExporter(),
+            resource=resource,
+            interval_s=read_interval_s(os.environ),
+            deltas=read_deltas(os.environ),
+        )
+        push.start()
+    if _has_endpoint(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, os.environ):
+        tracing = Tracing(BatchSpanProcessor(OTLPSpanExporter()), resource=resource)
     return Telemetry(metrics, tracing, push, registry)
+
+
+def _has_endpoint(signal: str, env: Mapping[str, str]) -> bool:
+    """Say whether a signal goes anywhere: to an endpoint of its own, or to that of all."""
+    return bool(env.get(signal) or env.get(OTEL_EXPORTER_OTLP_ENDPOINT))

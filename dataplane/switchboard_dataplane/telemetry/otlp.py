@@ -31,8 +31,9 @@ log = logging.getLogger(__name__)
 
 #: How often metrics go out where OTEL_METRIC_EXPORT_INTERVAL does not say, in seconds.
 INTERVAL_S: Final = 60.0
-#: What the last export may take at the end of the process, in seconds.
-LAST_EXPORT_S: Final = 5.0
+#: What the last export may take at the end of the process, in seconds: with what requests that are
+#: cut off take, it has to fit into the 10 s that a pod has beside its drain.
+LAST_EXPORT_S: Final = 3.0
 
 _SCOPE: Final = InstrumentationScope("switchboard")
 _CUMULATIVE: Final = export.AggregationTemporality.CUMULATIVE
@@ -107,6 +108,8 @@ class MetricsPush:
         """Send what is left and stop; waits up to ``patience_s``: call it off the event loop."""
         self._stopping.set()
         self._thread.join(patience_s)
+        if self._thread.is_alive():
+            log.warning("metrics were not sent within %g s", patience_s)
         self._exporter.shutdown()
 
     def push(self) -> None:

@@ -1,6 +1,6 @@
 """The Prometheus page of the instruments, in the text format 0.0.4.
 
-Written out here: a scrape is served by the event loop, and a generic exposition takes it ten times
+Written out here: a scrape takes turns with the event loop, and a generic exposition takes ten times
 as long.
 """
 

@@ -1,5 +1,7 @@
 """Spans: one a request, one child an attempt; only where an OTLP endpoint is configured."""
 
+import logging
+import threading
 from collections.abc import Mapping
 
 from opentelemetry import trace
@@ -8,7 +10,10 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from switchboard_dataplane.telemetry.otlp import LAST_EXPORT_S
 from switchboard_dataplane.telemetry.outcome import Attempt, Outcome
+
+log = logging.getLogger(__name__)
 
 
 class RequestSpan:
@@ -80,9 +85,14 @@ class Tracing:
         span = self._tracer.start_span(f"route {api}", parent, SpanKind.SERVER)
         return RequestSpan(self._tracer, span, self._propagator)
 
-    def shutdown(self) -> None:
-        """Send what is left and stop."""
-        self._provider.shutdown()
+    def shutdown(self, *, patience_s: float = LAST_EXPORT_S) -> None:
+        """Send what is left and stop; waits up to ``patience_s``: call it off the event loop."""
+        # A thread that nobody has to wait for: the SDK waits 30 s for a collector that hangs.
+        last = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
+        last.start()
+        last.join(patience_s)
+        if last.is_alive():
+            log.warning("spans were not sent within %g s", patience_s)
 
 
 def _end(span: Span, error: str) -> None:

@@ -45,6 +45,7 @@ class AiohttpUpstream:
             ),
             proxy=proxy,
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
             skip_auto_headers=_SET_BY_US,
             timeout=aiohttp.ClientTimeout(total=None),
             max_line_size=HEAD_BYTES_MAX,
@@ -80,7 +81,7 @@ class AiohttpUpstream:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             if bound.expired:
                 raise TimeoutError from error
-            raise _named(error, endpoint) from error
+            raise _named(error, endpoint) from _cause(error)
         return AiohttpResponse(response, bound)
 
     async def close(self) -> None:
@@ -161,3 +162,17 @@ def _named(error: Exception, endpoint: Endpoint) -> UpstreamError:
             return UpstreamProtocol(f"backend {backend} does not answer in HTTP/1.1")
         case _:
             return UpstreamConnect(f"backend {backend} has an address that cannot be called")
+
+
+def _cause(error: Exception) -> Exception:
+    """Return what is behind an exception of the client, without the client's own words."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return error.certificate_error
+        case aiohttp.ClientConnectorError():
+            return error.os_error
+        case aiohttp.ClientHttpProxyError():
+            # Its own text has the proxy's URL, and with it maybe a password.
+            return ConnectionError(f"the proxy answered {error.status}")
+        case _:
+            return error

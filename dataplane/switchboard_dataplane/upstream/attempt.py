@@ -20,7 +20,10 @@ ANSWER_BYTES_MAX: Final = 128 * 1024 * 1024
 #: Bounds what is held back before the first content.
 OPENING_BYTES_MAX: Final = 1024 * 1024
 
+#: Codings that are named in errors; anything else there would be the upstream's own text.
+_CODINGS: Final = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
 _EVENT_STREAM: Final = "text/event-stream"
+_UNCODED: Final = frozenset({"", "identity"})
 _PLAIN_OK: Final = 200
 _ANY_OK: Final = range(200, 300)
 
@@ -83,6 +86,7 @@ async def open_answer(
             failure = failure_of(response.status, response.headers, now=now)
             if failure is not None:
                 raise failure
+        _check_coding(endpoint, response.headers)
         if response.media_type == _EVENT_STREAM and response.status in _ANY_OK:
             if not request.stream:
                 raise UpstreamProtocol("the upstream streams an answer that was asked for whole")
@@ -95,6 +99,17 @@ async def open_answer(
     finally:
         if not streams:
             response.close()
+
+
+def _check_coding(endpoint: Endpoint, headers: Sequence[tuple[str, str]]) -> None:
+    """Refuse an answer that is compressed: nobody here, and maybe not the caller, can read it."""
+    for name, value in headers:
+        if name == "content-encoding" and (coding := value.strip().lower()) not in _UNCODED:
+            said = coding if coding in _CODINGS else "of another kind"
+            raise UpstreamProtocol(
+                f"backend {endpoint.backend.name} sent content-encoding {said} though identity "
+                "was asked for"
+            )
 
 
 async def _read_whole(response: UpstreamResponse) -> WholeAnswer:

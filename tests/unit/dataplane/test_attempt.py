@@ -129,6 +129,44 @@ async def test_a_success_that_is_no_json_object_is_no_success(body: bytes) -> No
         await attempt(Said([body]))
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("status", "coding"), [(200, "gzip"), (400, "br"), (200, " GZip ")])
+async def test_a_compressed_answer_is_refused_by_that_name(
+    status: int, coding: str, *, stream: bool
+) -> None:
+    said = Said(
+        [b"\x1f\x8b..."],
+        media_type="text/event-stream" if stream else "application/json",
+        status=status,
+        headers=[("content-type", "whatever"), ("content-encoding", coding)],
+    )
+    with pytest.raises(UpstreamProtocol) as refused:
+        await attempt(said, stream=stream)
+    assert refused.value.message == (
+        f"backend ai/one sent content-encoding {coding.strip().lower()} though identity was asked "
+        "for"
+    )
+    assert said.closed
+    assert said.read_bytes == 0
+
+
+async def test_an_unknown_coding_is_refused_without_the_upstreams_words() -> None:
+    said = Said([b"{}"], headers=[("content-encoding", "secret")])
+    with pytest.raises(UpstreamProtocol, match="sent content-encoding of another kind though"):
+        await attempt(said)
+
+
+@pytest.mark.parametrize("coding", ["", "identity", "Identity"])
+async def test_an_answer_that_says_it_is_not_compressed_is_taken(coding: str) -> None:
+    answer = await attempt(Said([b"{}"], headers=[("content-encoding", coding)]))
+    assert isinstance(answer, WholeAnswer)
+
+
+async def test_a_failure_counts_as_what_its_status_says_though_it_is_compressed() -> None:
+    with pytest.raises(UpstreamFailed):
+        await attempt(Said([b"\x1f\x8b"], status=500, headers=[("content-encoding", "gzip")]))
+
+
 async def test_an_error_under_a_status_of_success_is_a_failure() -> None:
     with pytest.raises(UpstreamFailed):
         await attempt(Said([b' { "error": {"message": "sorry"}}']))

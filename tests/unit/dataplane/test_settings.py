@@ -38,8 +38,10 @@ def test_switches_take_words(text: str, *, value: bool) -> None:
     assert parse("--detail-headers", text).detail_headers is value
 
 
-def test_otlp_is_on_where_an_endpoint_is_named() -> None:
-    assert parse(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318").otlp
+@pytest.mark.parametrize("signal", ["", "METRICS_", "TRACES_"])
+def test_otlp_is_on_where_an_endpoint_is_named(signal: str) -> None:
+    assert parse(**{f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT": "http://127.0.0.1:4318"}).otlp
+    assert not parse(**{f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT": ""}).otlp
     assert not parse().otlp
 
 

@@ -1,5 +1,7 @@
 """Entries to the running snapshot: what changed is rebuilt, what cannot run is refused."""
 
+import pytest
+
 from fakes.policies import (
     SCOPE,
     backend,
@@ -110,6 +112,31 @@ def test_a_credential_of_another_origin_is_refused_and_never_sent() -> None:
     assert after.backends["ai/a"].api_key == ""
     assert after.backends["ai/a"].unusable == "its credential does not open"
     assert "credential/ai/a" in refused
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://a.example:99999/v1",
+        "https://a.example:0/v1",
+        "https://a.example:http/v1",
+        "https://[::1/v1",
+        "https:///v1",
+    ],
+)
+def test_a_url_that_cannot_be_called_takes_its_own_backend_out_and_no_other(url: str) -> None:
+    running = builder(POLICY, backend("a"), backend("b"))
+    bad = backend("a", url=url)
+    moved = backend("b", url="https://elsewhere.example/v1")
+    after, refused = running.apply(keyed([bad, moved]), (), revision="1-2")
+    assert after.revision == "1-2"
+    assert [one.address for one in after.backends["ai/b"].endpoints] == ["elsewhere.example:443"]
+    assert after.backends["ai/a"].endpoints == ()
+    assert after.backends["ai/a"].unusable == refused["backend/ai/a"]
+    assert "a port that is not in 1..65535" in refused["backend/ai/a"]
+    after, refused = running.apply(keyed([backend("a")]), (), revision="1-3")
+    assert not refused
+    assert [one.address for one in after.backends["ai/a"].endpoints] == ["a.example:8000"]
 
 
 def test_a_service_that_comes_back_has_no_endpoint_of_its_past() -> None:

@@ -4,10 +4,13 @@ import random
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
+
 from switchboard_operator.lease import (
     DURATION_S,
     RENEW_DEADLINE_S,
     RETRY_S,
+    SILENCE_S,
     Clock,
     Identity,
     Leadership,
@@ -184,3 +187,29 @@ async def test_somebody_elses_annotation_does_not_stop_a_renewal() -> None:
     cluster.lease = replace(cluster.lease, version="9999")
     assert await leader.look() == 1
     assert await leader.look() == 1
+
+
+async def test_an_api_server_that_is_away_is_warned_of_once_a_minute_and_its_return_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    cluster, time = Cluster(), Time()
+    follower = Replica(cluster, time, "b")
+    await Replica(cluster, time, "a").look()
+    caplog.clear()
+
+    async def look_for(seconds: float) -> list[str]:
+        for _ in range(int(seconds / RETRY_S)):
+            await follower.look()
+            time.now_s += RETRY_S
+        said = [one.levelname for one in caplog.records if "the Lease" in one.message]
+        caplog.clear()
+        return said
+
+    cluster.trouble = AWAY
+    assert await look_for(SILENCE_S) == ["WARNING"]
+    assert await look_for(SILENCE_S) == ["WARNING"]
+    cluster.trouble = None
+    assert await look_for(DURATION_S - RETRY_S) == ["INFO"]
+    cluster.trouble = AWAY
+    assert await look_for(RETRY_S) == ["WARNING"]
