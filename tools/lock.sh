@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pin every dependency with its hashes: requirements/dev.txt first, the images' files within it.
+# Pin every dependency with its hashes: requirements/dev.txt first, what makes the images within it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -16,3 +16,4 @@ compile requirements/dev.txt --extra all --group dev
 for plane in operator dataplane; do
   compile "requirements/$plane.txt" --extra "$plane" -c requirements/dev.txt
 done
+compile requirements/build.txt --extra dataplane --group build -c requirements/dev.txt

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Prepare a checkout, and say what is being done. A second call finds its stamp and ends at once.
-#   tools/setup.sh python   the virtual environment .venv, from requirements/dev.txt
-#   tools/setup.sh test     what integration tests run against: Redis, a Kubernetes API server, wrk
+#   tools/setup.sh python        the virtual environment .venv, from requirements/dev.txt
+#   tools/setup.sh test          what integration tests run against: Redis, an API server, wrk
+#   tools/setup.sh compiled      the data plane's compiled modules, in .compiled (a minute)
+#   tools/setup.sh is-compiled   nothing; the exit status says whether .compiled is up to date
 # PYTHON names the interpreter (3.11 or newer); SWITCHBOARD_CACHE the folder of what is built once.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,18 +13,18 @@ say() { printf '%s\n' "setup: $*" >&2; }
 # The folder is part of the stamp: a virtual environment does not survive being moved.
 fingerprint() { { pwd; cat pyproject.toml requirements/dev.txt; } | cksum; }
 
-install_system() { # PACKAGE: with apt-get where we may, else the command for the person
+install_system() { # PACKAGE…: with apt-get where we may, else the command for the person
   local as_root=()
   [ "$(id -u)" = 0 ] || as_root=(sudo -n)
   if command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
-    say "installing $1 with apt-get"
+    say "installing $* with apt-get"
     # One broken repository among several must not keep the package away.
     "${as_root[@]}" apt-get update -q >/dev/null || say "apt-get update failed; going on"
     # RUNLEVEL=1: tests start a server of their own, the package must not start one.
     "${as_root[@]}" env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
-      apt-get install -qy --no-install-recommends "$1" >/dev/null && return
+      apt-get install -qy --no-install-recommends "$@" >/dev/null && return
   fi
-  say "$1 is missing; install it, for example: sudo apt-get install $1"
+  say "missing: $*; install it, for example: sudo apt-get install $*"
   return 1
 }
 
@@ -73,11 +75,51 @@ setup_test() {
   say "WARNING: integration tests that need what is missing will be skipped"
 }
 
+# All that the compiled modules are made of: sources, settings, the compilers.
+compiled_fingerprint() {
+  {
+    pwd
+    .venv/bin/python -VV
+    cat hatch_build.py pyproject.toml requirements/dev.txt
+    find dataplane policy -name '*.py' -print0 | LC_ALL=C sort -z | xargs -0 cksum
+  } | cksum
+}
+
+is_compiled() { [ "$(cat .compiled/.stamp 2>/dev/null)" = "$(compiled_fingerprint)" ]; }
+
+setup_compiled() {
+  is_compiled && return
+  local now include made=.compiled.new
+  now=$(compiled_fingerprint)
+  command -v cc >/dev/null || install_system gcc libc6-dev
+  include=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
+  [ -e "$include/Python.h" ] || install_system python3-dev
+  say "compiling the data plane's hot path (about a minute)"
+  rm -rf "$made"
+  mkdir "$made"
+  HATCH_BUILD_HOOK_ENABLE_CUSTOM=true .venv/bin/python -m hatchling build -t wheel -d "$made" \
+    >"$made/log" 2>&1 || { cat "$made/log" >&2; say "the data plane does not compile"; return 1; }
+  .venv/bin/python -m zipfile -e "$made"/*.whl "$made"
+  # The other packages are as they are in the tree; a copy of them would only grow old.
+  find "$made" -mindepth 1 -maxdepth 1 ! -name 'switchboard_dataplane*' -exec rm -rf {} +
+  printf '%s\n' "$now" >"$made/.stamp"
+  rm -rf .compiled
+  mv "$made" .compiled
+}
+
 case ${1:-} in
   python) setup_python ;;
-  test) setup_python && setup_test ;;
+  test)
+    setup_python
+    setup_test
+    ;;
+  compiled)
+    setup_python
+    setup_compiled
+    ;;
+  is-compiled) is_compiled ;;
   *)
-    sed -n '2,5p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,7p' "${BASH_SOURCE[0]}" >&2
     exit 2
     ;;
 esac

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from aiohttp import web
 
 from switchboard_dataplane.admin import Admin
 from switchboard_dataplane.front.port import PublicPort
-from switchboard_dataplane.front.routes import Routes
+from switchboard_dataplane.front.routes import PATIENCE, Patience, Routes
 from switchboard_dataplane.in_force import InForce
 from switchboard_dataplane.lifecycle import LAST_WORDS_S, LiveRequests, shut_down
 from switchboard_dataplane.process import prepare_process
@@ -81,7 +82,7 @@ class DataPlane:
             web.Server(self.admin.handle, access_log=None), self.settings.admin
         )
         self.port = await self._listen(self.public, self.settings.listen)
-        log.info("listening on port %d, admin on port %d", self.port, self.admin_port)
+        log.info("listening on port %d, admin on port %d, %s", self.port, self.admin_port, form())
 
     async def stop(self, *, grace_s: float = 0.0, drain_s: float = 0.0) -> None:
         """Go away in order: see ``lifecycle``. The store hears a goodbye."""
@@ -140,15 +141,15 @@ def build(
     source: StoreReader,
     keyring: Callable[[], Keyring],
     observers: Sequence[Observer] = (),
+    patience: Patience = PATIENCE,
 ) -> DataPlane:
     """Build a data plane around a store; call it in the event loop that will run it.
 
     ``keyring`` returns the scope's keys of the moment, the same object until they change.
-    ``observers`` take in outcomes in batches, after the metrics did.
+    ``observers`` take in outcomes in batches, after the metrics did. ``patience`` is for callers.
     """
     loop = asyncio.get_running_loop()
-    # The clock is what loop.time() asks, asked without the detour.
-    clock, today = monotonic, partial(datetime.now, UTC)
+    clock, today = monotonic, partial(datetime.now, UTC)  # what loop.time() asks by a detour
     # Chance spreads load and jitters waits; nothing secret hangs on it.
     rng = Random()  # noqa: S311
     live, pod = LiveRequests(), _pod(settings)
@@ -184,19 +185,19 @@ def build(
         detail_headers=settings.detail_headers,
     )
     limit = settings.body_limit_bytes
-    routes = Routes(proxy=proxy, live=live, snapshot=in_force.current, body_limit_bytes=limit)
-    public = PublicPort(routes, lane=settings.lane, loop=loop, today=today)
-    admin = Admin(
-        in_force=in_force,
-        source=follower.state,
-        live=live,
-        exposition=telemetry.exposition,
-        clock=clock,
+    routes = Routes(
+        proxy=proxy, live=live, snapshot=in_force.current, body_limit_bytes=limit, patience=patience
     )
     return DataPlane(
         settings=settings,
-        public=public,
-        admin=admin,
+        public=PublicPort(routes, lane=settings.lane, loop=loop, clock=clock, today=today),
+        admin=Admin(
+            in_force=in_force,
+            source=follower.state,
+            live=live,
+            exposition=telemetry.exposition,
+            clock=clock,
+        ),
         follower=follower,
         in_force=in_force,
         live=live,
@@ -233,6 +234,12 @@ def run(settings: Settings) -> int:
     except _CannotStart as error:
         log.error("cannot start: %s", error)  # noqa: TRY400 - a wrong setting needs no traceback
         return 2
+
+
+def form() -> str:
+    """Say whether the hot path runs "compiled" or "interpreted": see ``hatch_build.py``."""
+    source = sys.modules[Proxy.__module__].__file__ or ""
+    return "interpreted" if source.endswith(".py") else "compiled"
 
 
 class _CannotStart(Exception):

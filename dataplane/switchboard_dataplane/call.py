@@ -1,15 +1,11 @@
 """One request on its way: what is known of it so far, and the outcome that is made of it."""
 
-import msgspec
+from typing import TYPE_CHECKING, Final
 
-from switchboard_dataplane.decision.running import Snapshot
 from switchboard_dataplane.decision.verdict import Candidate, Plan, Rejection, Tried
-from switchboard_dataplane.signals.endpoints import EndpointSignal
 from switchboard_dataplane.telemetry.cost import cost_microdollars
 from switchboard_dataplane.telemetry.outcome import Attempt, Outcome
-from switchboard_dataplane.telemetry.tracing import RequestSpan
 from switchboard_dataplane.upstream.attempt import StreamedAnswer, WholeAnswer
-from switchboard_dataplane.wire.asks import Ask
 from switchboard_dataplane.wire.prompts import tokens_of
 from switchboard_dataplane.wire.usage import Usage
 from switchboard_policy.ir import Api
@@ -22,10 +18,16 @@ from switchboard_policy.names import (
     HEADER_TIER,
 )
 
-_ANY_OK = range(200, 300)
+if TYPE_CHECKING:
+    from switchboard_dataplane.decision.running import Snapshot
+    from switchboard_dataplane.signals.endpoints import EndpointSignal
+    from switchboard_dataplane.telemetry.tracing import RequestSpan
+    from switchboard_dataplane.wire.asks import Ask
+
+_ANY_OK: Final = range(200, 300)
 
 
-class Call(msgspec.Struct, eq=False):
+class Call:
     """A request; times are the event loop's, in seconds.
 
     ``candidate`` is the last attempt's, ``attempt_at`` when it began. ``holding`` is the signal in
@@ -33,24 +35,25 @@ class Call(msgspec.Struct, eq=False):
     answer has gone out, so an error can only end it.
     """
 
-    api: Api
-    started_at: float
-    span: RequestSpan | None = None
-    snapshot: Snapshot | None = None
-    ask: Ask | None = None
-    plan: Plan | None = None
-    rejection: Rejection | None = None
-    candidate: Candidate | None = None
-    attempt_at: float = 0.0
-    attempts: list[Attempt] = []
-    tried: list[Tried] = []
-    answer: WholeAnswer | StreamedAnswer | None = None
-    holding: EndpointSignal | None = None
-    begun: bool = False
-    status: int = 0
-    error: str = ""
-    ttft_s: float | None = None
-    caller_left: bool = False
+    def __init__(self, api: Api, started_at: float) -> None:
+        self.api: Final = api
+        self.started_at: Final = started_at
+        self.attempts: list[Attempt] = []
+        self.tried: list[Tried] = []
+        self.span: RequestSpan | None = None
+        self.snapshot: Snapshot | None = None
+        self.ask: Ask | None = None
+        self.plan: Plan | None = None
+        self.rejection: Rejection | None = None
+        self.candidate: Candidate | None = None
+        self.attempt_at: float = 0.0
+        self.answer: WholeAnswer | StreamedAnswer | None = None
+        self.holding: EndpointSignal | None = None
+        self.begun = False
+        self.status = 0
+        self.error = ""
+        self.ttft_s: float | None = None
+        self.caller_left = False
 
     def details(self) -> list[tuple[str, str]]:
         """Return the headers that tell the caller how the request was routed."""
@@ -84,64 +87,29 @@ class Call(msgspec.Struct, eq=False):
 
     def outcome(self, now: float) -> Outcome:
         """Return what became of the request, as of ``now``."""
-        plan, candidate, view = self.plan, self.candidate, self.ask.view if self.ask else None
-        if plan is None or candidate is None or view is None:
-            return self._unserved(now)
-        backend = candidate.endpoint.backend
-        spec = backend.spec
-        usage = self._usage()
-        cost = None
-        if usage is not None:
-            cost = cost_microdollars(
-                spec.pricing,
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                cached_tokens=usage.cached_tokens,
-            )
-        return Outcome(
-            at=now,
-            api=self.api,
-            status=self.status,
-            duration_s=now - self.started_at,
-            model=view.model,
-            stream=view.stream,
-            policy=plan.policy.name,
-            rule=plan.rule.name,
-            tier=candidate.tier.name,
-            backend=backend.name,
-            endpoint=candidate.endpoint.id,
-            provider=spec.provider,
-            upstream_model=spec.model,
-            revision=plan.snapshot.revision,
-            attempts=tuple(self.attempts),
-            guardrails=plan.guardrails,
-            expression_errors=plan.expression_errors,
-            input_tokens=usage.input_tokens if usage else None,
-            output_tokens=usage.output_tokens if usage else None,
-            cached_tokens=usage.cached_tokens if usage else 0,
-            estimated=usage.estimated if usage else False,
-            cost_microdollars=cost,
-            ttft_s=self.ttft_s,
-            error=self.error,
-            caller_left=self.caller_left,
+        outcome = Outcome(
+            at=now, api=self.api, status=self.status, duration_s=now - self.started_at
         )
-
-    def _unserved(self, now: float) -> Outcome:
-        """Return the outcome of a request that no endpoint was picked for."""
-        view = self.ask.view if self.ask else None
-        return Outcome(
-            at=now,
-            api=self.api,
-            status=self.status,
-            duration_s=now - self.started_at,
-            model=view.model if view else "",
-            stream=view.stream if view else False,
-            policy=self.rejection.policy if self.rejection else "",
-            rule=self.rejection.rule if self.rejection else "",
-            revision=self.snapshot.revision if self.snapshot else "",
-            error=self.error,
-            caller_left=self.caller_left,
-        )
+        outcome.attempts = tuple(self.attempts)
+        outcome.ttft_s = self.ttft_s
+        outcome.error = self.error
+        outcome.caller_left = self.caller_left
+        if self.snapshot is not None:
+            outcome.revision = self.snapshot.revision
+        if self.ask is not None:
+            outcome.model = self.ask.view.model
+            outcome.stream = self.ask.view.stream
+        if self.rejection is not None:
+            outcome.policy = self.rejection.policy
+            outcome.rule = self.rejection.rule
+        if self.plan is not None:
+            outcome.policy = self.plan.policy.name
+            outcome.rule = self.plan.rule.name
+            outcome.guardrails = self.plan.guardrails
+            outcome.expression_errors = self.plan.expression_errors
+        if self.candidate is not None:
+            _served(outcome, self.candidate, self._usage())
+        return outcome
 
     def _usage(self) -> Usage | None:
         """Return the usage, estimated where the upstream told none; None if nothing was served."""
@@ -156,3 +124,25 @@ class Call(msgspec.Struct, eq=False):
             return self.answer.usage
         output_tokens = 0 if self.api == "embeddings" else tokens_of(len(self.answer.body))
         return Usage(prompt_tokens, output_tokens, estimated=True)
+
+
+def _served(outcome: Outcome, candidate: Candidate, usage: Usage | None) -> None:
+    """Fill in who served the request, or was the last to try, and what it took."""
+    backend = candidate.endpoint.backend
+    spec = backend.spec
+    outcome.tier = candidate.tier.name
+    outcome.backend = backend.name
+    outcome.endpoint = candidate.endpoint.id
+    outcome.provider = spec.provider
+    outcome.upstream_model = spec.model
+    if usage is not None:
+        outcome.input_tokens = usage.input_tokens
+        outcome.output_tokens = usage.output_tokens
+        outcome.cached_tokens = usage.cached_tokens
+        outcome.estimated = usage.estimated
+        outcome.cost_microdollars = cost_microdollars(
+            spec.pricing,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+        )

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from switchboard_dataplane.call import Call
 from switchboard_dataplane.decision.decide import decide, next_candidate
@@ -48,7 +48,7 @@ from switchboard_policy.ir import Api
 
 log = logging.getLogger(__name__)
 
-_ANY_OK = range(200, 300)
+_ANY_OK: Final = range(200, 300)
 
 
 class Caller(Protocol):
@@ -118,7 +118,7 @@ class Proxy:
 
         Raises CancelledError or ConnectionError where the caller has left.
         """
-        call = Call(api=caller.api, started_at=self.clock())
+        call = Call(caller.api, self.clock())
         if self.tracing is not None:
             call.span = self.tracing.begin(caller.api, caller.headers)
         try:
@@ -162,7 +162,7 @@ class Proxy:
         call.status = answer.status
         headers = [*to_caller(answer.headers), *self._details(call)]
         if isinstance(answer, WholeAnswer):
-            await caller.send(Answer(answer.status, tuple(headers), answer.body))
+            await caller.send(Answer(answer.status, headers, answer.body))
         else:
             await self._stream(caller, call, answer, headers)
 
@@ -223,11 +223,11 @@ class Proxy:
             else:
                 call.holding = signal
             attempt = Attempt(
-                backend=endpoint.backend.name,
-                endpoint=endpoint.id,
-                tier=candidate.tier.name,
-                failure=failure,
-                duration_s=now - call.attempt_at,
+                endpoint.backend.name,
+                endpoint.id,
+                candidate.tier.name,
+                failure,
+                now - call.attempt_at,
             )
             call.attempts.append(attempt)
             if call.span is not None:
@@ -301,9 +301,9 @@ class Proxy:
             traced = call.span.begin_attempt(backend.name, endpoint.id)
             headers = [pair for pair in headers if pair[0] not in traced] + [*traced.items()]
         return Request(
-            path=PATHS[caller.api],
-            headers=headers,
-            body=body_for(ask, backend.spec.model),
+            PATHS[caller.api],
+            headers,
+            body_for(ask, backend.spec.model),
             stream=ask.view.stream,
             hides_usage=ask.adds_usage,
         )
@@ -338,7 +338,8 @@ class Proxy:
             return
         answer = error_answer(error)
         call.status = answer.status
-        await caller.send(answer._replace(headers=(*answer.headers, *self._details(call))))
+        headers = [*answer.headers, *self._details(call)]
+        await caller.send(Answer(answer.status, headers, answer.body))
 
     def _details(self, call: Call) -> list[tuple[str, str]]:
         return call.details() if self.detail_headers else []

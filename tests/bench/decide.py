@@ -1,7 +1,7 @@
 """How long a decision takes: 100 policies of 20 rules and 20 candidates, the last rule matches.
 
 Two of the 20 rules are CEL, one guardrail (CEL too) is in force. Prints a table and writes
-``.bench/decide.json``: {p50_us, p99_us} and what they were measured on.
+``.bench/decide.json``: {p50_us, p99_us, compiled} and what they were measured on.
 
 ``--smoke``: only as many decisions as show that the benchmark still runs.
 """
@@ -15,6 +15,7 @@ from time import perf_counter_ns
 from figures import write_figures
 
 from fakes.policies import endpoints, policy, rule, service, snapshot, tier, view
+from switchboard_dataplane.app import form
 from switchboard_dataplane.decision.decide import decide
 from switchboard_dataplane.decision.running import Snapshot
 from switchboard_dataplane.decision.verdict import Decision
@@ -85,15 +86,20 @@ def main() -> None:
     gc.freeze()
     took_us = []
     for number in range(decisions):
-        request = view(text, model=f"model-{number % POLICIES}", tokens=100, tags=("eu",))
-        request.headers = headers
+        model = f"model-{number % POLICIES}"
+        request = view(text, model=model, tokens=100, tags=("eu",), headers=headers)
         start = perf_counter_ns()
         decide(running, request, signals, now=0.0, rng=rng)
         took_us.append((perf_counter_ns() - start) / 1_000)
     cuts = quantiles(took_us, n=100)
     write_figures(
         "decide",
-        {"p50_us": round(cuts[49], 2), "p99_us": round(cuts[98], 2), "decisions": decisions},
+        {
+            "p50_us": round(cuts[49], 2),
+            "p99_us": round(cuts[98], 2),
+            "decisions": decisions,
+            "compiled": form() == "compiled",
+        },
     )
 
 

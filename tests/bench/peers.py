@@ -1,6 +1,6 @@
 """Gateways side by side: the same model, the same load, one core for each gateway in turn.
 
-Prints a Markdown table and writes ``.bench/peers.json``: {gateway: {version, rps,
+Prints a Markdown table and writes ``.bench/peers.json``: {gateway: {version, compiled, rps,
 cpu_us_per_request, added_p50_ms, added_p99_ms, added_ttft_ms, cpu_us_per_chunk, rss_mb, …}}. The
 modes beside the comparison (streams, memory, neighbours, order) write ``.bench/peers-MODE.json``.
 How it is measured, and what cannot be compared: docs/benchmarks.md.
@@ -33,7 +33,8 @@ STARTERS: Mapping[str, Starter] = {
     "envoy": proxies.start_envoy,
     "vllm-router": routers.start_vllm_router,
     "litellm": routers.start_litellm,
-    ours.NAME: ours.start,
+    ours.NAME: ours.start_compiled,
+    ours.INTERPRETED: ours.start_interpreted,
 }
 COMPARE = "compare"
 OURS = ["direct", ours.NAME]
@@ -125,7 +126,8 @@ def run_mode(mode: str, running: Running, scale: modes.Scale) -> Mapping[str, Ma
     figures: dict[str, Mapping[str, Any]] = {}
     for gateway in running.gateways:
         try:
-            figures[gateway.name] = modes.MODES[mode](gateway, running.wrk, scale)
+            measured = modes.MODES[mode](gateway, running.wrk, scale)
+            figures[gateway.name] = {**gateway.about(), **measured}
         except (BadAnswer, OSError, TimeoutError) as error:
             figures[gateway.name] = {"error": f"{type(error).__name__}: {error}"}
     save_figures(f"peers-{mode}", {**figures, "left_out": running.left_out})

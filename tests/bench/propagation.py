@@ -33,6 +33,7 @@ from cluster.control_plane import ControlPlane
 from cluster.network import ADDRESSES, enter_own_network
 from cluster.processes import ChildProcess, free_port
 from cluster.redis_server import RedisServer
+from switchboard_dataplane.app import form
 
 NAMESPACE = "bench"
 DATA_PLANES = 3
@@ -440,6 +441,7 @@ async def _measure(
         "operator_rss_mb": round(rss_mb(operator.pid), 1),
         "start_to_served_s": round(start_to_served_s, 2),
         "start_to_programmed_s": round(start_to_programmed_s, 2),
+        "compiled": form() == "compiled",
         "machine": machine(),
     }
 

@@ -17,6 +17,7 @@ from switchboard_cli.fake_model.server import Serving, serve
 from switchboard_cli.fake_model.settings import Settings as FakeSettings
 from switchboard_cli.fake_model.settings import patch_settings
 from switchboard_dataplane import app
+from switchboard_dataplane.front.routes import PATIENCE, Patience
 from switchboard_dataplane.settings import Settings
 from switchboard_dataplane.telemetry.outcome import Outcome
 from switchboard_policy import ir
@@ -143,7 +144,9 @@ async def until(holds: Callable[[], bool], *, within_s: float = 5.0) -> None:
 
 
 @asynccontextmanager
-async def gateway(*entries: ir.Entry, **settings: Any) -> AsyncGenerator[Gateway]:
+async def gateway(
+    *entries: ir.Entry, patience: Patience = PATIENCE, **settings: Any
+) -> AsyncGenerator[Gateway]:
     """Run a data plane with these entries in force."""
     said = {
         "listen": "127.0.0.1:0",
@@ -160,6 +163,7 @@ async def gateway(*entries: ir.Entry, **settings: Any) -> AsyncGenerator[Gateway
         source=store.reader(SCOPE),
         keyring=lambda: keys,
         observers=[outcomes.extend],
+        patience=patience,
     )
     async with app.serving(plane), aiohttp.ClientSession() as session:
         running = Gateway(plane, session, store, outcomes)

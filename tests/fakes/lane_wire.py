@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import orjson
 
@@ -12,7 +12,7 @@ from switchboard_dataplane.errors import RouterError
 from switchboard_dataplane.front.lane import Connections, Lane
 from switchboard_dataplane.front.routes import Routes
 from switchboard_dataplane.lifecycle import LiveRequests
-from switchboard_dataplane.proxy import Caller, Proxy
+from switchboard_dataplane.proxy import Caller
 from switchboard_dataplane.wire.answers import Answer, error_answer
 from switchboard_dataplane.wire.response_heads import ResponseHeads
 
@@ -58,7 +58,7 @@ class PlainLane:
 
     def __post_init__(self) -> None:
         routes = Routes(
-            proxy=cast("Proxy", self.echo),
+            proxy=self.echo,
             live=self.live,
             snapshot=lambda: None,
             body_limit_bytes=BODY_LIMIT_BYTES,

@@ -3,6 +3,21 @@
 import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Protocol
+
+
+class Receiver(Protocol):
+    """What a transport asks of an asyncio.Protocol: the name alone does not make one."""
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def eof_received(self) -> None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
 
 
 class PlainTransport(asyncio.Transport):
@@ -12,7 +27,7 @@ class PlainTransport(asyncio.Transport):
     written stays in the buffer.
     """
 
-    def __init__(self, protocol: asyncio.Protocol, *, stuck: bool = False) -> None:
+    def __init__(self, protocol: Receiver, *, stuck: bool = False) -> None:
         super().__init__()
         self.written = bytearray()
         self.ended = False

@@ -92,5 +92,9 @@ def snapshot(*entries: ir.Entry, zone: str = "", live_pods: int = 1) -> Snapshot
 
 def view(text: str = "hello", **fields: Any) -> RequestView:
     payload = fields.pop("payload", {"messages": [{"role": "user", "content": text}]})
-    said: dict[str, Any] = {"api": "chat", "model": "chat", "payload": payload}
-    return RequestView(**(said | fields))
+    said = {"api": "chat", "model": "chat", "payload": payload, "headers": {}}
+    made = RequestView(**{name: fields.pop(name, value) for name, value in said.items()})
+    for name, value in fields.items():
+        assert hasattr(made, name), f"a request has no {name}"
+        setattr(made, name, value)
+    return made

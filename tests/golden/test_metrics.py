@@ -4,77 +4,79 @@ import re
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import pytest
 
+from fakes.outcomes import outcome
 from switchboard_dataplane.telemetry.exporters import build_telemetry
 from switchboard_dataplane.telemetry.metrics import Gauges
-from switchboard_dataplane.telemetry.outcome import Attempt, Outcome
+from switchboard_dataplane.telemetry.outcome import Attempt
 
 FOLDER = Path(__file__).parent / "metrics"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations" / "telemetry.md"
 SAMPLE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? ")
 OURS = ("gen_ai_", "switchboard_")
 
-OUTCOME = Outcome(
-    at=1.0,
-    api="chat",
-    status=200,
-    duration_s=2.0,
-    model="whatever a caller writes",
-    stream=True,
-    policy="ai/chat",
-    rule="default",
-    tier="cloud",
-    backend="ai/cloud",
-    endpoint="ai/cloud@cloud.example:443",
-    provider="openai",
-    upstream_model="gpt",
-    attempts=(
+STREAMED: dict[str, Any] = {
+    "at": 1.0,
+    "api": "chat",
+    "status": 200,
+    "duration_s": 2.0,
+    "model": "whatever a caller writes",
+    "stream": True,
+    "policy": "ai/chat",
+    "rule": "default",
+    "tier": "cloud",
+    "backend": "ai/cloud",
+    "endpoint": "ai/cloud@cloud.example:443",
+    "provider": "openai",
+    "upstream_model": "gpt",
+    "attempts": (
         Attempt("ai/local", "ai/local@10.0.0.7:8000", "local", "timeout", 1.0),
         Attempt("ai/cloud", "ai/cloud@cloud.example:443", "cloud", "", 0.5),
     ),
-    expression_errors=1,
-    input_tokens=10,
-    output_tokens=5,
-    cost_microdollars=3.5,
-    ttft_s=1.5,
-    error="upstream_reset",
-    caller_left=True,
-)
-WHOLE = msgspec.structs.replace(
-    OUTCOME,
-    stream=False,
-    tier="local",
-    backend="ai/local",
-    provider="",
-    upstream_model="llama",
-    attempts=(Attempt("ai/local", "ai/local@10.0.0.7:8000", "local", "", 1.0),),
-    expression_errors=0,
-    duration_s=0.32,
-    ttft_s=None,
-    error="",
-    caller_left=False,
-)
+    "expression_errors": 1,
+    "input_tokens": 10,
+    "output_tokens": 5,
+    "cost_microdollars": 3.5,
+    "ttft_s": 1.5,
+    "error": "upstream_reset",
+    "caller_left": True,
+}
+WHOLE: dict[str, Any] = STREAMED | {
+    "stream": False,
+    "tier": "local",
+    "backend": "ai/local",
+    "provider": "",
+    "upstream_model": "llama",
+    "attempts": (Attempt("ai/local", "ai/local@10.0.0.7:8000", "local", "", 1.0),),
+    "expression_errors": 0,
+    "duration_s": 0.32,
+    "ttft_s": None,
+    "error": "",
+    "caller_left": False,
+}
 #: On a bucket's bound and beyond the last, estimated, without tokens, refused, given up.
 OUTCOMES = (
-    OUTCOME,
-    WHOLE,
-    WHOLE,
-    msgspec.structs.replace(WHOLE, duration_s=100.0, estimated=True, cost_microdollars=0.25),
-    msgspec.structs.replace(WHOLE, api="embeddings", output_tokens=None, cost_microdollars=None),
-    msgspec.structs.replace(WHOLE, api="completions", input_tokens=None, output_tokens=None),
-    msgspec.structs.replace(OUTCOME, output_tokens=1, error="", caller_left=False),
-    Outcome(at=2.0, api="chat", status=404, duration_s=0.001, error="model_not_found"),
-    msgspec.structs.replace(
-        WHOLE,
-        attempts=(Attempt("ai/local", "ai/local@10.0.0.7:8000", "local", "cancelled", 1.0),),
-        status=0,
-        cost_microdollars=None,
-        input_tokens=None,
-        error="",
-        caller_left=True,
+    outcome(**STREAMED),
+    outcome(**WHOLE),
+    outcome(**WHOLE),
+    outcome(**WHOLE | {"duration_s": 100.0, "estimated": True, "cost_microdollars": 0.25}),
+    outcome(**WHOLE | {"api": "embeddings", "output_tokens": None, "cost_microdollars": None}),
+    outcome(**WHOLE | {"api": "completions", "input_tokens": None, "output_tokens": None}),
+    outcome(**STREAMED | {"output_tokens": 1, "error": "", "caller_left": False}),
+    outcome(status=404, duration_s=0.001, error="model_not_found"),
+    outcome(
+        **WHOLE
+        | {
+            "attempts": (Attempt("ai/local", "ai/local@10.0.0.7:8000", "local", "cancelled", 1.0),),
+            "status": 0,
+            "cost_microdollars": None,
+            "input_tokens": None,
+            "error": "",
+            "caller_left": True,
+        }
     ),
 )
 GAUGES = Gauges(

@@ -10,7 +10,7 @@ from fakes.gateway import STREAM_HEAD, external, failover, gateway, said, until
 from fakes.raw_caller import calling, request
 from fakes.upstream_phases import AT_ONCE_S, silent
 from fakes.upstreams import Conversation, peer
-from switchboard_dataplane.front import lane, port
+from switchboard_dataplane.front.routes import Patience
 
 each_front = pytest.mark.usefixtures("each_front")
 
@@ -100,10 +100,9 @@ async def test_a_slow_reader_gets_all_of_a_big_answer_and_holds_up_nobody() -> N
         assert (await slow.answer()).json == {"said": "ho"}
 
 
-async def test_a_caller_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(port, "SWEEP_S", 0.01)
-    monkeypatch.setattr(lane, "STALL_S", 0.1)
-    async with serving() as (gw, _), calling(gw) as caller:
+async def test_a_caller_that_never_reads_is_given_up() -> None:
+    hasty = Patience(sweep_s=0.01, stall_s=0.1)
+    async with serving(patience=hasty) as (gw, _), calling(gw) as caller:
         await caller.write(request("x" * 20_000_000))
         outcome = await gw.outcome()
         assert outcome.caller_left

@@ -9,7 +9,7 @@ from fakes.echoing_gateway import GET_MODELS, LIMIT_BYTES, called, serving
 from fakes.gateway import CHAT, DONE, said, until
 from fakes.raw_caller import calling, request
 from fakes.upstreams import Conversation
-from switchboard_dataplane.front import aiohttp_front, lane, port
+from switchboard_dataplane.front.routes import Patience
 
 each_front = pytest.mark.usefixtures("each_front")
 
@@ -74,23 +74,16 @@ async def test_one_connection_may_change_between_routes(hot_first: bool) -> None
 # --- deadlines -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port whose callers have little time."""
-    monkeypatch.setattr(port, "SWEEP_S", 0.01)
-    for module in (port, lane, aiohttp_front):
-        monkeypatch.setattr(module, "HEAD_READ_S", 0.15)
-    monkeypatch.setattr(lane, "KEEPALIVE_S", 0.3)
-    monkeypatch.setitem(aiohttp_front._OPTIONS, "keepalive_timeout", 0.3)
+#: A port whose callers have little time.
+HASTY = Patience(sweep_s=0.01, head_s=0.15, idle_s=0.3, linger_s=0.1)
 
 
 @each_front
-@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize(
     "begun", [b"", b"P", request()[:40], b"GET /v1/models HT", b"\r\n"], ids=repr
 )
 async def test_a_head_that_does_not_come_closes_the_connection(begun: bytes) -> None:
-    async with called() as caller:
+    async with called(patience=HASTY) as caller:
         await caller.write(begun)
         began = time.monotonic()
         assert await caller.ended()
@@ -98,11 +91,10 @@ async def test_a_head_that_does_not_come_closes_the_connection(begun: bytes) -> 
 
 
 @each_front
-@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("sent", [request(), GET_MODELS], ids=["hot", "models"])
 @pytest.mark.parametrize("more", [b"", b"POST /v1/ch"], ids=["idle", "half-a-head"])
 async def test_an_idle_connection_is_closed_in_the_end(sent: bytes, more: bytes) -> None:
-    async with called() as caller:
+    async with called(patience=HASTY) as caller:
         for _ in range(2):
             await caller.write(sent)
             assert (await caller.answer()).status == 200
@@ -113,14 +105,14 @@ async def test_an_idle_connection_is_closed_in_the_end(sent: bytes, more: bytes)
         assert time.monotonic() - began < 1.0
 
 
-@pytest.mark.usefixtures("hasty", "each_front")
+@each_front
 async def test_a_request_that_takes_long_outlives_those_deadlines() -> None:
     async def slow(one: Conversation) -> None:
         await one.request()
         await asyncio.sleep(0.5)
         await one.say(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
 
-    async with called(slow) as caller:
+    async with called(slow, patience=HASTY) as caller:
         await caller.write(request())
         assert (await caller.answer()).status == 200
 
@@ -155,12 +147,8 @@ async def test_a_caller_that_goes_on_after_a_malformed_request_reads_why() -> No
         assert (await caller.answer()).status == 400
 
 
-async def test_a_refused_caller_that_stays_is_closed_in_the_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(port, "SWEEP_S", 0.01)
-    monkeypatch.setattr(lane, "LINGER_S", 0.1)
-    async with serving() as (gw, _), calling(gw) as caller:
+async def test_a_refused_caller_that_stays_is_closed_in_the_end() -> None:
+    async with serving(patience=HASTY) as (gw, _), calling(gw) as caller:
         await caller.write(request() + b"nonsense\r\n\r\n")
         await caller.answer()
         await caller.answer()

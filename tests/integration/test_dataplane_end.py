@@ -116,6 +116,9 @@ def refuses(plane: Running) -> bool:
         ask(plane)
     except httpx2.ConnectError:
         return True
+    except httpx2.RemoteProtocolError:
+        # It came as the port closed.
+        return False
     return False
 
 

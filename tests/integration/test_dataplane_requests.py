@@ -20,7 +20,7 @@ from fakes.gateway import (
     scripted,
     until,
 )
-from switchboard_dataplane.front import routes
+from switchboard_dataplane.front.routes import Patience
 
 pytestmark = pytest.mark.usefixtures("each_front")
 
@@ -223,11 +223,9 @@ async def test_a_large_body_reaches_the_upstream_whole() -> None:
         assert (await gw.send(chat("x" * 5_000_000))).status == 200
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(routes, "BODY_READ_S", 0.1)
-    async with gateway(failover("model"), external("model", NOBODY)) as gw:
+async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    hasty = Patience(body_s=0.1)
+    async with gateway(failover("model"), external("model", NOBODY), patience=hasty) as gw:
         reader, writer = await asyncio.open_connection("127.0.0.1", gw.plane.port)
         writer.write(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{{".encode())
         head = await reader.readuntil(b"\r\n\r\n")

@@ -18,16 +18,16 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from cluster.processes import ChildProcess, free_port
 from fakes.gateway import chat
+from fakes.outcomes import outcome
 from fakes.policies import KEY
 from switchboard_dataplane.telemetry.exporters import Telemetry, build_telemetry
 from switchboard_dataplane.telemetry.instruments import Counter
 from switchboard_dataplane.telemetry.metrics import Gauges
 from switchboard_dataplane.telemetry.otlp import LAST_EXPORT_S, MetricsPush
-from switchboard_dataplane.telemetry.outcome import Outcome
 from switchboard_dataplane.telemetry.tracing import Tracing
 from switchboard_policy.seal import write_key_file
 
-OUTCOME = Outcome(at=1.0, api="chat", status=404, duration_s=0.1, error="model_not_found")
+OUTCOME = outcome(status=404, error="model_not_found")
 #: How much later than it has to a thread of a busy machine may come, in seconds.
 LEEWAY_S = 2.5
 RESOURCE = Resource({"service.name": "test"})

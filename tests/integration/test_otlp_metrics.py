@@ -18,6 +18,7 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2
 from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.processes import free_port
+from fakes.outcomes import outcome
 from switchboard_dataplane.telemetry.exporters import Telemetry, build_telemetry
 from switchboard_dataplane.telemetry.metrics import Gauges
 from switchboard_dataplane.telemetry.outcome import Attempt, Outcome
@@ -38,10 +39,7 @@ def outcomes() -> list[Outcome]:
     local = Attempt("ai/local", "ai/local@10.0.0.7:8000", "local", "timeout", 1.0)
     cloud = Attempt("ai/cloud", "ai/cloud@cloud.example:443", "cloud", "", 0.5)
     answered = [
-        Outcome(
-            at=1.0,
-            api="chat",
-            status=200,
+        outcome(
             duration_s=0.01 * number,
             policy="ai/chat",
             rule=f"rule-{number % 3}",
@@ -58,7 +56,7 @@ def outcomes() -> list[Outcome]:
         )
         for number in range(100)
     ]
-    refused = Outcome(at=2.0, api="chat", status=404, duration_s=0.1, error="model_not_found")
+    refused = outcome(status=404, error="model_not_found")
     return [*answered, refused]
 
 

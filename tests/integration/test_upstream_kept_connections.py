@@ -20,8 +20,8 @@ from fakes.upstreams import (
     post,
 )
 from switchboard_dataplane.errors import UpstreamConnect, UpstreamReset
-from switchboard_dataplane.upstream import http1, pool
 from switchboard_dataplane.upstream.http1 import Http1Upstream
+from switchboard_dataplane.upstream.pool import PoolLimits
 from switchboard_dataplane.upstream.transport import Upstream
 
 
@@ -100,14 +100,11 @@ async def test_a_connection_closed_while_it_was_idle_costs_no_request(ours: Upst
 
 
 async def test_idle_connections_are_closed_and_their_pools_forgotten(
-    client_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    client_tls: ssl.SSLContext,
 ) -> None:
-    monkeypatch.setattr(pool, "KEEPALIVE_S", 0.1)
-    monkeypatch.setattr(http1, "REAP_S", 0.02)
-    monkeypatch.setattr(http1, "POOL_FORGOTTEN_S", 0.2)
-
+    limits = PoolLimits(keepalive_s=0.1, reap_s=0.02, forgotten_s=0.2)
     async with (
-        leaving_nothing(lambda: Http1Upstream(tls=client_tls)) as ours,
+        leaving_nothing(lambda: Http1Upstream(tls=client_tls, limits=limits)) as ours,
         peer(keep_answering) as model,
     ):
         assert isinstance(ours, Http1Upstream)
@@ -121,10 +118,8 @@ async def test_idle_connections_are_closed_and_their_pools_forgotten(
         assert model.accepted == 2
 
 
-async def test_requests_beyond_the_cap_stand_in_line(
-    ours: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "CONNECTIONS_MAX", 3)
+async def test_requests_beyond_the_cap_stand_in_line(client_tls: ssl.SSLContext) -> None:
+    limits = PoolLimits(connections_max=3)
     most = 0
 
     async def talk(one: Conversation) -> None:
@@ -135,17 +130,21 @@ async def test_requests_beyond_the_cap_stand_in_line(
             await asyncio.sleep(0.002)
             await one.say(ANSWER)
 
-    async with peer(talk) as model:
+    async with (
+        leaving_nothing(lambda: Http1Upstream(tls=client_tls, limits=limits)) as ours,
+        peer(talk) as model,
+    ):
         bodies = await asyncio.gather(*(ask(ours, model) for _ in range(30)))
         assert bodies == [b"{}"] * 30
         assert (model.accepted, most) == (3, 3)
 
 
-async def test_a_place_in_line_is_bounded_and_can_be_left(
-    ours: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "CONNECTIONS_MAX", 1)
-    async with peer(silent) as model:
+async def test_a_place_in_line_is_bounded_and_can_be_left(client_tls: ssl.SSLContext) -> None:
+    limits = PoolLimits(connections_max=1)
+    async with (
+        leaving_nothing(lambda: Http1Upstream(tls=client_tls, limits=limits)) as ours,
+        peer(silent) as model,
+    ):
         first = asyncio.create_task(ask(ours, model))
         await until(lambda: len(model.requests) == 1)
         with pytest.raises(TimeoutError):

@@ -6,6 +6,7 @@ policy by model name, guardrails and rules, the mask of eligible backends, a tie
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from switchboard_dataplane.decision.eligible import abilities_of, able, guardrails_in_force
 from switchboard_dataplane.decision.explain import reject
@@ -16,7 +17,7 @@ from switchboard_dataplane.decision.running import Endpoint, Pool, Snapshot, Tie
 from switchboard_dataplane.decision.verdict import Candidate, Decision, Plan, Rejection, Tried
 
 #: A transient failure is tried once more in its tier, then the next tier comes.
-TRIES_PER_TIER = 2
+TRIES_PER_TIER: Final = 2
 
 
 def decide(
@@ -42,10 +43,10 @@ def decide(
     for guardrail in guardrails:
         eligible &= ~guardrail.forbids
     plan = Plan(
-        snapshot=snapshot,
-        view=view,
-        policy=policy,
-        rule=rule,
+        snapshot,
+        view,
+        policy,
+        rule,
         eligible=eligible,
         guardrails=tuple(guardrail.name for guardrail in guardrails),
         expression_errors=conditions.errors,
@@ -53,7 +54,7 @@ def decide(
     candidate = next_candidate(plan, (), signals, now=now, rng=rng)
     if candidate is None:
         return reject(plan, guardrails, signals)
-    return Decision(plan=plan, candidate=candidate)
+    return Decision(plan, candidate)
 
 
 def next_candidate(
@@ -104,7 +105,7 @@ def _first_in(
         tier = tiers[index]
         endpoint = _pick_in(plan, tier, tier.mask & eligible, spent, signals, rng)
         if endpoint is not None:
-            return Candidate(endpoint=endpoint, tier=tier, tier_index=index)
+            return Candidate(endpoint, tier, index)
     return None
 
 

@@ -1,13 +1,14 @@
 """Why every candidate fell: the slow path that turns an empty choice into sentences."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from switchboard_dataplane.decision.pick import Signals
 from switchboard_dataplane.decision.request import RequestView
 from switchboard_dataplane.decision.running import Backend, Guardrail
 from switchboard_dataplane.decision.verdict import Fallen, Plan, Rejection
 
-_BUSY = "all endpoints are at maxInFlight"
+_BUSY: Final = "all endpoints are at maxInFlight"
 
 
 def reject(plan: Plan, guardrails: Sequence[Guardrail], signals: Signals) -> Rejection:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median_low
 from typing import Final, Protocol
 
-import msgspec
-
 from switchboard_dataplane.decision.request import RequestView
 from switchboard_dataplane.decision.running import Backend, Endpoint, Snapshot
 from switchboard_dataplane.signals.endpoints import EndpointSignal
@@ -35,14 +33,22 @@ class Rng(Protocol):
         ...
 
 
-class Scene(msgspec.Struct, frozen=True):
+class Scene:
     """What a picker may look at beside the endpoints."""
 
-    snapshot: Snapshot
-    view: RequestView
-    balance: ir.Balance
-    signals: Signals
-    rng: Rng
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        view: RequestView,
+        balance: ir.Balance,
+        signals: Signals,
+        rng: Rng,
+    ) -> None:
+        self.snapshot: Final = snapshot
+        self.view: Final = view
+        self.balance: Final = balance
+        self.signals: Final = signals
+        self.rng: Final = rng
 
 
 Picker = Callable[[Sequence[Endpoint], Scene], Endpoint]
@@ -68,8 +74,8 @@ def pick_by_load(endpoints: Sequence[Endpoint], scene: Scene) -> Endpoint:
     one, other = _two(endpoints, scene.rng)
     one_limit = one.backend.spec.max_in_flight
     other_limit = other.backend.spec.max_in_flight
-    one_load: float = scene.signals[one.id].in_flight
-    other_load: float = scene.signals[other.id].in_flight
+    one_load = float(scene.signals[one.id].in_flight)
+    other_load = float(scene.signals[other.id].in_flight)
     if one_limit is not None and other_limit is not None:
         one_load, other_load = one_load / one_limit, other_load / other_limit
     return one if one_load <= other_load else other

@@ -1,42 +1,48 @@
 """The request as a decision sees it: facts, most of them cheap, the texts only on demand."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
-
-import msgspec
+from typing import Any, Final, cast
 
 from switchboard_policy.ir import Api
 
 #: A parsed JSON body of one of the APIs.
 Payload = Mapping[str, Any]
 
+TEXT_ONLY: Final = frozenset({"text"})
 
-class RequestView(msgspec.Struct, eq=False):
+_SYSTEM_ROLES: Final = frozenset({"system", "developer"})
+_USER_ROLES: Final = frozenset({"user"})
+_NO_METADATA: Final[Mapping[str, str]] = {}
+
+
+class RequestView:
     """What rules, guardrails and filters may know of a request.
 
     ``headers`` have lower-case names. ``tokens`` are estimated (UTF-8 bytes of the prompt / 4);
     ``max_tokens`` is 0 where the caller set no limit. ``metadata`` has string values only.
-    ``deadline_ms`` is the caller's, None without one.
+    ``deadline_ms`` is the caller's, None without one. Whoever reads the request fills it in;
+    nobody changes it after.
     """
 
-    api: Api
-    model: str
-    payload: Payload
-    stream: bool = False
-    tokens: int = 0
-    max_tokens: int = 0
-    tools: bool = False
-    json_schema: bool = False
-    modalities: frozenset[str] = frozenset({"text"})
-    headers: Mapping[str, str] = {}
-    tags: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = {}
-    user: str = ""
-    session: str = ""
-    deadline_ms: int | None = None
-    _system: str | None = None
-    _prompt: str | None = None
-    _prompt_lower: str | None = None
+    def __init__(self, api: Api, model: str, payload: Payload, headers: Mapping[str, str]) -> None:
+        self.api: Final = api
+        self.model: Final = model
+        self.payload: Final = payload
+        self.headers: Final = headers
+        self.stream = False
+        self.tokens = 0
+        self.max_tokens = 0
+        self.tools = False
+        self.json_schema = False
+        self.modalities = TEXT_ONLY
+        self.tags: tuple[str, ...] = ()
+        self.metadata: Mapping[str, str] = _NO_METADATA
+        self.user = ""
+        self.session = ""
+        self.deadline_ms: int | None = None
+        self._system: str | None = None
+        self._prompt: str | None = None
+        self._prompt_lower: str | None = None
 
     @property
     def system(self) -> str:
@@ -58,10 +64,6 @@ class RequestView(msgspec.Struct, eq=False):
         if self._prompt_lower is None:
             self._prompt_lower = self.prompt.lower()
         return self._prompt_lower
-
-
-_SYSTEM_ROLES = frozenset({"system", "developer"})
-_USER_ROLES = frozenset({"user"})
 
 
 def texts_of(payload: Payload, *, roles: frozenset[str]) -> Iterator[str]:

@@ -13,11 +13,9 @@ from switchboard_dataplane.errors import BodyTooLarge, BodyTooSlow
 from switchboard_dataplane.front.routes import (
     APIS,
     HEAD_BYTES_MAX,
-    HEAD_READ_S,
-    KEEPALIVE_S,
     NOT_ONE_HOST,
+    Patience,
     Routes,
-    body_in_time,
     malformed,
 )
 from switchboard_dataplane.wire.answers import Answer, error_answer
@@ -29,7 +27,6 @@ log = logging.getLogger(__name__)
 _OPTIONS: Final[dict[str, Any]] = {
     "access_log": None,
     "auto_decompress": False,
-    "keepalive_timeout": KEEPALIVE_S,
     "max_line_size": HEAD_BYTES_MAX,
     "max_field_size": HEAD_BYTES_MAX,
 }
@@ -89,20 +86,21 @@ class AiohttpCaller:
         return self._unread or self._routes.live.closing
 
     async def _read_body(self) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        content = self._request.content
         if (
             self.headers.get("expect", "").lower() == "100-continue"
             and self._request.version >= HttpVersion11
         ):
             await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        async with body_in_time():
-            while piece := await content.readany():
-                size += len(piece)
-                if size > self._routes.body_limit_bytes:
-                    raise self._routes.too_large()
-                pieces.append(piece)
+        return await self._routes.in_time(self._whole_body())
+
+    async def _whole_body(self) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await self._request.content.readany():
+            size += len(piece)
+            if size > self._routes.body_limit_bytes:
+                raise self._routes.too_large()
+            pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
@@ -112,15 +110,24 @@ class _Connection(web.RequestHandler):
     It is closed where its first request does not come; aiohttp waits for the others alone.
     """
 
-    __slots__ = ("_first_request",)
+    __slots__ = ("_first_request", "_head_s")
 
     _first_request: asyncio.TimerHandle
+
+    def __init__(self, front: "AiohttpFront", patience: Patience) -> None:
+        super().__init__(
+            front,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=patience.idle_s,
+            **_OPTIONS,
+        )
+        self._head_s = patience.head_s
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request."""
         super().connection_made(transport)
         loop = asyncio.get_running_loop()
-        self._first_request = loop.call_later(HEAD_READ_S, self._close_unused)
+        self._first_request = loop.call_later(self._head_s, self._close_unused)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The caller has left."""
@@ -166,7 +173,7 @@ class AiohttpFront(web.Server):
 
     def __call__(self) -> web.RequestHandler:
         """Return the protocol of a new connection."""
-        return _Connection(self, loop=asyncio.get_running_loop(), **_OPTIONS)
+        return _Connection(self, self._routes.patience)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         hosts = len(request.headers.getall("Host", ()))

@@ -9,7 +9,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
@@ -20,9 +19,7 @@ from switchboard_dataplane.front.lane_caller import LaneCaller
 from switchboard_dataplane.front.routes import (
     APIS,
     HEAD_BYTES_MAX,
-    HEAD_READ_S,
     HEADERS_MAX,
-    KEEPALIVE_S,
     NOT_ONE_HOST,
     Routes,
     malformed,
@@ -31,10 +28,6 @@ from switchboard_dataplane.wire.answers import Answer, error_answer
 from switchboard_dataplane.wire.response_heads import ResponseHeads
 from switchboard_policy.ir import Api
 
-#: How long a caller that was refused may go on sending, so that it reads the answer, in seconds.
-LINGER_S: Final = 2.0
-#: How long a caller may take nothing of an answer that waits for it, in seconds.
-STALL_S: Final = 60.0
 #: Reading pauses when this much has come behind the request that is being served, in bytes. Until
 #: then it goes on: it is how a caller that leaves is noticed.
 AHEAD_BYTES_MAX: Final = 64 * 1024
@@ -58,8 +51,11 @@ class Connections:
     open: "set[Lane]" = field(default_factory=set["Lane"])
 
 
-class Lane(asyncio.Protocol):
-    """A connection. ``deadline`` is when it is closed unless something happens before."""
+class Lane:
+    """A connection: an asyncio.Protocol, but not by inheritance (see ``upstream.Connection``).
+
+    ``deadline`` is when it is closed unless something happens before.
+    """
 
     __slots__ = (
         "_ahead",
@@ -69,6 +65,7 @@ class Lane(asyncio.Protocol):
         "_framing",
         "_headers",
         "_parser",
+        "_patience",
         "_port",
         "_receiving",
         "_refusal",
@@ -84,6 +81,7 @@ class Lane(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.deadline = math.inf
         self._port = port
+        self._patience = port.routes.patience
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: dict[str, str] = {}
@@ -105,7 +103,7 @@ class Lane(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a request."""
         self.transport = cast("asyncio.Transport", transport)
-        self.deadline = self._port.clock() + HEAD_READ_S
+        self.deadline = self._port.clock() + self._patience.head_s
         self._port.open.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -125,6 +123,9 @@ class Lane(asyncio.Protocol):
             if self._ahead_bytes > AHEAD_BYTES_MAX:
                 self.transport.pause_reading()
 
+    def eof_received(self) -> None:
+        """The caller sends no more, which ends the connection."""
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller has left."""
         self._port.open.discard(self)
@@ -139,7 +140,7 @@ class Lane(asyncio.Protocol):
         self._drained = asyncio.get_running_loop().create_future()
         self._unsent_bytes = self.transport.get_write_buffer_size()
         if self._serving is not None:
-            self.deadline = self._port.clock() + STALL_S
+            self.deadline = self._port.clock() + self._patience.stall_s
 
     def resume_writing(self) -> None:
         """The caller reads again, or is gone."""
@@ -156,7 +157,7 @@ class Lane(asyncio.Protocol):
         self._target = b""
         self._headers = {}
         if self._serving is None:
-            self.deadline = self._port.clock() + HEAD_READ_S
+            self.deadline = self._port.clock() + self._patience.head_s
 
     def on_url(self, url: bytes) -> None:
         """Take the target, or a piece of it."""
@@ -166,7 +167,7 @@ class Lane(asyncio.Protocol):
         """Take a header; a trailer is dropped."""
         if self._receiving is not None:
             return
-        key = _lower_case(name)
+        key = name.decode("latin-1").lower()
         text = value.decode("utf-8", "replace")
         headers = self._headers
         if len(headers) >= HEADERS_MAX:
@@ -307,12 +308,12 @@ class Lane(asyncio.Protocol):
         if self.transport.is_closing():
             return False
         if caller.keep_alive:
-            self.deadline = self._port.clock() + KEEPALIVE_S
+            self.deadline = self._port.clock() + self._patience.idle_s
             return True
         if not caller.received or self._ahead:
             self._linger()
         else:
-            self.deadline = self._port.clock() + STALL_S
+            self.deadline = self._port.clock() + self._patience.stall_s
             self.transport.close()
         return False
 
@@ -329,7 +330,7 @@ class Lane(asyncio.Protocol):
         self.transport.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.deadline = self._port.clock() + LINGER_S
+        self.deadline = self._port.clock() + self._patience.linger_s
 
     # --- for callers ------------------------------------------------------------------------
 
@@ -371,7 +372,7 @@ class Lane(asyncio.Protocol):
         unsent = self.transport.get_write_buffer_size()
         if self._drained is not None and unsent < self._unsent_bytes:
             self._unsent_bytes = unsent
-            self.deadline = now + STALL_S
+            self.deadline = now + self._patience.stall_s
         else:
             self.transport.abort()
 
@@ -399,8 +400,3 @@ def _path_of(target: bytes) -> str:
     except httptools.HttpParserInvalidURLError:
         path = None
     return unquote(path.decode("ascii", "replace")) if path else ""
-
-
-@lru_cache(maxsize=1_024)
-def _lower_case(name: bytes) -> str:
-    return name.decode("ascii", "replace").lower()

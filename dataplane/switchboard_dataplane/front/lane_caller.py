@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from switchboard_dataplane.errors import RequestError
-from switchboard_dataplane.front.routes import Routes, body_in_time
+from switchboard_dataplane.front.routes import Routes
 from switchboard_dataplane.wire.answers import Answer
 from switchboard_policy.ir import Api
 
@@ -167,7 +167,6 @@ class LaneCaller:
             return
         self._waiter = asyncio.get_running_loop().create_future()
         try:
-            async with body_in_time():
-                await self._waiter
+            await self._routes.in_time(self._waiter)
         finally:
             self._waiter = None

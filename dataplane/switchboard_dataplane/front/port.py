@@ -3,15 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Final, cast
 
 from switchboard_dataplane.front.aiohttp_front import AiohttpFront
 from switchboard_dataplane.front.lane import APIS_BY_TARGET, Connections, Lane
-from switchboard_dataplane.front.routes import HEAD_READ_S, Routes
+from switchboard_dataplane.front.routes import Routes
 from switchboard_dataplane.wire.response_heads import ResponseHeads
 
-#: How often deadlines of connections are looked at, in seconds.
-SWEEP_S: Final = 1.0
 #: How often it is looked whether the last answers have gone out, in seconds.
 FLUSH_LOOK_S: Final = 0.01
 
@@ -23,7 +22,8 @@ _HOT_BYTES_MAX: Final = max(map(len, _HOT))
 class PublicPort:
     """Makes the protocol of each new connection of the public port.
 
-    Without ``lane`` aiohttp serves all of them. ``today`` tells the time of day.
+    Without ``lane`` aiohttp serves all of them. ``clock`` is the event loop's, ``today`` tells the
+    time of day.
     """
 
     def __init__(
@@ -32,14 +32,17 @@ class PublicPort:
         *,
         lane: bool,
         loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
         today: Callable[[], datetime],
     ) -> None:
         self._front = AiohttpFront(routes)
+        self._patience = routes.patience
         self._connections = Connections(
             routes=routes,
-            heads=ResponseHeads(clock=loop.time, today=today),
-            clock=loop.time,
-            create_task=loop.create_task,
+            heads=ResponseHeads(clock=clock, today=today),
+            clock=clock,
+            # As loop.create_task does, without a name made up for each.
+            create_task=partial(asyncio.Task, loop=loop, name="request"),
         )
         self._lane = lane
         self._doors: set[_Door] = set()
@@ -50,8 +53,9 @@ class PublicPort:
         if not self._lane:
             return self._front()
         if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
-        return _Door(self._doors, self._choose, deadline=self._connections.clock() + HEAD_READ_S)
+            self._sweep()
+        deadline = self._connections.clock() + self._patience.head_s
+        return _Door(self._doors, self._choose, deadline=deadline)
 
     def pre_shutdown(self) -> None:
         """Close the connections that nothing is served on."""
@@ -78,15 +82,14 @@ class PublicPort:
         return *self._doors, *self._connections.open
 
     def _choose(self, seen: bytes) -> asyncio.Protocol:
-        if seen.startswith(_HOT):
-            return Lane(self._connections)
-        return cast("asyncio.Protocol", self._front())
+        hot = seen.startswith(_HOT)
+        return cast("asyncio.Protocol", Lane(self._connections) if hot else self._front())
 
     def _sweep(self) -> None:
         now = self._connections.clock()
         for one in self._all():
             one.close_if_overdue(now)
-        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+        self._sweeper = asyncio.get_running_loop().call_later(self._patience.sweep_s, self._sweep)
 
 
 class _Door(asyncio.Protocol):

@@ -1,10 +1,9 @@
 """What the public port serves, whichever form of it reads the request."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from switchboard_dataplane.decision.match import find_policy
 from switchboard_dataplane.decision.running import Snapshot
@@ -20,17 +19,11 @@ from switchboard_dataplane.errors import (
     WrongMethod,
 )
 from switchboard_dataplane.lifecycle import LiveRequests
-from switchboard_dataplane.proxy import Proxy
+from switchboard_dataplane.proxy import Caller
 from switchboard_dataplane.wire.answers import Answer, error_answer, model_answer, models_answer
 from switchboard_dataplane.wire.asks import PATHS
 from switchboard_policy.ir import Api
 
-#: A body that takes longer is not coming, in seconds; it bounds what an idle socket can hold.
-BODY_READ_S: Final = 60.0
-#: A head that takes longer is not coming, in seconds.
-HEAD_READ_S: Final = 30.0
-#: How long a connection without a request is kept, in seconds: more than load balancers do.
-KEEPALIVE_S: Final = 75.0
 #: Bounds the head of a request, and the trailers of a chunked one, in memory.
 HEAD_BYTES_MAX: Final = 64 * 1024
 #: More header fields than any client sends.
@@ -44,24 +37,48 @@ NOT_ONE_HOST: Final = "there is not just one Host header"
 _MODELS: Final = "/v1/models"
 
 
-@asynccontextmanager
-async def body_in_time() -> AsyncGenerator[None]:
-    """Bound the wait for a body; raises BodyTooSlow."""
-    try:
-        async with asyncio.timeout(BODY_READ_S):
-            yield
-    except TimeoutError as error:
-        raise BodyTooSlow(f"the body did not arrive within {BODY_READ_S:g} s") from error
+T = TypeVar("T")
+
+
+class Server(Protocol):
+    """Serves requests for a model: ``proxy.Proxy`` is one."""
+
+    async def serve(self, caller: Caller) -> None:
+        """See ``Proxy.serve``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long callers are waited for, in seconds.
+
+    A head or a body that takes longer is not coming, and an idle socket must not hold it.
+    ``idle_s`` is how long a connection without a request is kept, more than load balancers do;
+    ``stall_s`` how long a caller may take nothing of an answer that waits for it; ``linger_s`` how
+    long one that was refused may go on sending, so that it reads the answer. Connections are
+    looked at every ``sweep_s``.
+    """
+
+    head_s: float = 30.0
+    body_s: float = 60.0
+    idle_s: float = 75.0
+    stall_s: float = 60.0
+    linger_s: float = 2.0
+    sweep_s: float = 1.0
+
+
+PATIENCE: Final = Patience()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routes:
     """Answers for the public port; ``snapshot`` returns the one in force."""
 
-    proxy: Proxy
+    proxy: Server
     live: LiveRequests
     snapshot: Callable[[], Snapshot | None]
     body_limit_bytes: int
+    patience: Patience = PATIENCE
 
     def answer(self, method: str, path: str) -> Answer:
         """Answer a request that no model is needed for."""
@@ -84,6 +101,15 @@ class Routes:
                 "is, without that header",
                 param="content-encoding",
             )
+
+    async def in_time(self, body: Awaitable[T]) -> T:
+        """Wait for a body, but not for ever; raises BodyTooSlow."""
+        limit_s = self.patience.body_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await body
+        except TimeoutError as error:
+            raise BodyTooSlow(f"the body did not arrive within {limit_s:g} s") from error
 
     def too_large(self) -> BodyTooLarge:
         """Return the error for a body beyond the limit."""

@@ -47,6 +47,7 @@ class Counter:
     labels: Sequence[str]
     description: str
     unit: str = ""
+    points_max: int = POINTS_MAX
     _sums: dict[Labels, float] = field(default_factory=dict[Labels, float], init=False)
 
     def add(self, values: Labels, amount: float = 1) -> None:
@@ -54,7 +55,7 @@ class Counter:
         try:
             self._sums[values] += amount
         except KeyError:
-            point = _point(values, self._sums)
+            point = values if len(self._sums) < self.points_max else _rest(values)
             self._sums[point] = self._sums.get(point, 0) + amount
 
     def read(self) -> Mapping[Labels, float]:
@@ -74,6 +75,7 @@ class Histogram:
     description: str
     unit: str
     bounds: Sequence[float]
+    points_max: int = POINTS_MAX
     _points: dict[Labels, list[_Bucket]] = field(
         default_factory=dict[Labels, "list[_Bucket]"], init=False
     )
@@ -95,7 +97,8 @@ class Histogram:
 
     def _begin(self, values: Labels) -> list[_Bucket]:
         empty: list[_Bucket] = [(0, 0)] * (len(self.bounds) + 1)
-        return self._points.setdefault(_point(values, self._points), empty)
+        point = values if len(self._points) < self.points_max else _rest(values)
+        return self._points.setdefault(point, empty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +119,8 @@ class Observed:
 Instrument = Counter | Histogram | Observed
 
 
-def _point(values: Labels, points: Mapping[Labels, object]) -> Labels:
-    return values if len(points) < POINTS_MAX else (OTHER,) * len(values)
+def _rest(values: Labels) -> Labels:
+    return (OTHER,) * len(values)
 
 
 def _distribution(buckets: list[_Bucket]) -> Distribution:

@@ -18,19 +18,21 @@ from switchboard_dataplane.telemetry.instruments import (
 from switchboard_dataplane.telemetry.outcome import Outcome
 
 #: Boundaries that the GenAI convention advises, in seconds and in tokens.
-_DURATION_S: Final = (
+_DURATION_S: Final[Sequence[float]] = (
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
 )  # fmt: skip
-_FIRST_TOKEN_S: Final = (
+_FIRST_TOKEN_S: Final[Sequence[float]] = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 )  # fmt: skip
-_PER_TOKEN_S: Final = (
+_PER_TOKEN_S: Final[Sequence[float]] = (
     0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5,
 )  # fmt: skip
-_TOKENS: Final = (
+_TOKENS: Final[Sequence[float]] = (
     1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864,
 )  # fmt: skip
-_PROPAGATION_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_PROPAGATION_S: Final[Sequence[float]] = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
+)  # fmt: skip
 
 _WHERE: Final = ("backend", "policy", "rule", "tier")
 _SERVING: Final = (

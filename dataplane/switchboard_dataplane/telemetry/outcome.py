@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
-
 log = logging.getLogger(__name__)
 
 #: Outcomes that may wait to be folded; more than that are counted and dropped.
@@ -18,17 +16,20 @@ FOLD_DELAY_S: Final = 0.05
 FOLD_BATCH: Final = 50
 
 
-class Attempt(msgspec.Struct, frozen=True, gc=False):
+class Attempt:
     """One attempt; ``failure`` is its class, "" if it answered, "cancelled" if it was given up."""
 
-    backend: str
-    endpoint: str
-    tier: str
-    failure: str
-    duration_s: float
+    def __init__(
+        self, backend: str, endpoint: str, tier: str, failure: str, duration_s: float
+    ) -> None:
+        self.backend: Final = backend
+        self.endpoint: Final = endpoint
+        self.tier: Final = tier
+        self.failure: Final = failure
+        self.duration_s: Final = duration_s
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome:
     """What became of a request.
 
     ``status`` is the one that the caller got (0 if it left before), ``error`` the code of the
@@ -36,33 +37,35 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     ``upstream_model`` are those of the last attempt, "" without one; ``model`` is what the caller
     asked for. Tokens and cost are None where nothing was served; ``estimated`` says that the
     upstream reported no usage. Prices are those of the snapshot that the request was bound to.
+    Filled in by the call that it is made of; nobody changes it after.
     """
 
-    at: float
-    api: str
-    status: int
-    duration_s: float
-    model: str = ""
-    stream: bool = False
-    policy: str = ""
-    rule: str = ""
-    tier: str = ""
-    backend: str = ""
-    endpoint: str = ""
-    provider: str = ""
-    upstream_model: str = ""
-    revision: str = ""
-    attempts: tuple[Attempt, ...] = ()
-    guardrails: tuple[str, ...] = ()
-    expression_errors: int = 0
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int = 0
-    estimated: bool = False
-    cost_microdollars: float | None = None
-    ttft_s: float | None = None
-    error: str = ""
-    caller_left: bool = False
+    def __init__(self, *, at: float, api: str, status: int, duration_s: float) -> None:
+        self.at: Final = at
+        self.api: Final = api
+        self.status: Final = status
+        self.duration_s: Final = duration_s
+        self.model = ""
+        self.stream = False
+        self.policy = ""
+        self.rule = ""
+        self.tier = ""
+        self.backend = ""
+        self.endpoint = ""
+        self.provider = ""
+        self.upstream_model = ""
+        self.revision = ""
+        self.attempts: tuple[Attempt, ...] = ()
+        self.guardrails: tuple[str, ...] = ()
+        self.expression_errors = 0
+        self.input_tokens: int | None = None
+        self.output_tokens: int | None = None
+        self.cached_tokens = 0
+        self.estimated = False
+        self.cost_microdollars: float | None = None
+        self.ttft_s: float | None = None
+        self.error = ""
+        self.caller_left = False
 
     @property
     def answered(self) -> bool:

@@ -69,8 +69,8 @@ class AiohttpUpstream:
             if endpoint.url.startswith("https:"):
                 server_hostname = without_port(host)
         try:
-            async with bound.scope():
-                response = await self._session.post(
+            response = await bound.over(
+                self._session.post(
                     endpoint.url + path,
                     data=body if len(body) <= WHOLE_BODY_BYTES_MAX else io.BytesIO(body),
                     headers=headers,
@@ -78,6 +78,7 @@ class AiohttpUpstream:
                     timeout=self._timeout(endpoint.backend.spec.timeouts.connect_ms),
                     server_hostname=server_hostname,
                 )
+            )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             if bound.expired:
                 raise TimeoutError from error
@@ -128,8 +129,7 @@ class AiohttpResponse:
     async def read(self) -> bytes:
         """See ``UpstreamResponse.read``."""
         try:
-            async with self._bound.scope():
-                return await self._response.content.readany()
+            return await self._bound.over(self._response.content.readany())
         except TimeoutError:
             raise
         except (aiohttp.ClientError, OSError) as error:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, cast
 
-import msgspec
 import orjson
 
 from switchboard_dataplane.decision.running import Endpoint
@@ -28,38 +27,63 @@ _PLAIN_OK: Final = 200
 _ANY_OK: Final = range(200, 300)
 
 
-class WholeAnswer(msgspec.Struct, eq=False):
+class WholeAnswer:
     """An answer that is here to its last byte; the caller's errors are among them.
 
     ``head_at`` is when its head came, by the clock that the opening was given.
     """
 
-    status: int
-    headers: Sequence[tuple[str, str]]
-    body: bytes
-    usage: Usage | None
-    head_at: float = 0.0
+    def __init__(
+        self,
+        status: int,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        usage: Usage | None,
+        *,
+        head_at: float = 0.0,
+    ) -> None:
+        self.status: Final = status
+        self.headers: Final = headers
+        self.body: Final = body
+        self.usage: Final = usage
+        self.head_at: Final = head_at
 
 
-class StreamedAnswer(msgspec.Struct, eq=False):
+class StreamedAnswer:
     """A stream whose first content has come: ``opening`` holds all events until then."""
 
-    endpoint: Endpoint
-    status: int
-    headers: Sequence[tuple[str, str]]
-    opening: bytes
-    events: EventReader
-    response: UpstreamResponse
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        response: UpstreamResponse,
+        events: EventReader,
+        opening: bytes,
+    ) -> None:
+        self.endpoint: Final = endpoint
+        self.status: Final = response.status
+        self.headers: Final = response.headers
+        self.response: Final = response
+        self.events: Final = events
+        self.opening: Final = opening
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request:
     """What is sent: the path below the base URL, headers and body, and what is expected."""
 
-    path: str
-    headers: Sequence[tuple[str, str]]
-    body: bytes
-    stream: bool
-    hides_usage: bool
+    def __init__(
+        self,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        *,
+        stream: bool,
+        hides_usage: bool,
+    ) -> None:
+        self.path: Final = path
+        self.headers: Final = headers
+        self.body: Final = body
+        self.stream: Final = stream
+        self.hides_usage: Final = hides_usage
 
 
 async def open_answer(
@@ -93,9 +117,7 @@ async def open_answer(
             answer = await _open_stream(endpoint, response, hides_usage=request.hides_usage)
             streams = isinstance(answer, StreamedAnswer)
             return answer
-        whole = await _read_whole(response)
-        whole.head_at = head_at
-        return whole
+        return await _read_whole(response, head_at)
     finally:
         if not streams:
             response.close()
@@ -112,7 +134,7 @@ def _check_coding(endpoint: Endpoint, headers: Sequence[tuple[str, str]]) -> Non
             )
 
 
-async def _read_whole(response: UpstreamResponse) -> WholeAnswer:
+async def _read_whole(response: UpstreamResponse, head_at: float) -> WholeAnswer:
     pieces: list[bytes] = []
     size = 0
     while piece := await response.read():
@@ -125,7 +147,7 @@ async def _read_whole(response: UpstreamResponse) -> WholeAnswer:
     if response.status in _ANY_OK:
         _check_object(body)
         usage = find_usage(body)
-    return WholeAnswer(response.status, response.headers, body, usage)
+    return WholeAnswer(response.status, response.headers, body, usage, head_at=head_at)
 
 
 def _check_object(body: bytes) -> None:
@@ -133,7 +155,7 @@ def _check_object(body: bytes) -> None:
     head = body[:64].lstrip()
     if not head.startswith(b"{") or not body[-64:].rstrip().endswith(b"}"):
         raise UpstreamProtocol("the upstream's answer is no JSON object")
-    if b'"error"' in head and _parse(body).get("error"):
+    if head.find(b'"error"') >= 0 and _parse(body).get("error"):
         raise UpstreamFailed("the upstream answered with an error under a status of success")
 
 
@@ -150,9 +172,7 @@ async def _open_stream(
         if said.error is not None:
             return _refused(response, said.error)
         if said.content:
-            return StreamedAnswer(
-                endpoint, response.status, response.headers, opening, events, response
-            )
+            return StreamedAnswer(endpoint, response, events, opening)
         if not chunk:
             raise UpstreamReset("the upstream's stream ended before any content")
         if len(opening) > OPENING_BYTES_MAX:

@@ -1,12 +1,13 @@
 """How long an attempt may take until its answer can go out."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 #: How often times are looked at while there are any; so late may one be noticed, in seconds.
 TICK_S: Final = 0.01
+
+T = TypeVar("T")
 
 
 class Bounds:
@@ -80,13 +81,12 @@ class Bound:
         self._open.pop(self, None)
         self._expire = None
 
-    @asynccontextmanager
-    async def scope(self) -> AsyncGenerator[None]:
-        """Raise TimeoutError at the time, for what can only be cancelled."""
+    async def over(self, waiting: Awaitable[T]) -> T:
+        """Wait for what can only be cancelled; raises TimeoutError at the time."""
         async with asyncio.timeout(None) as scope:
             # Any time that has passed will do.
             self.watch(lambda: scope.reschedule(0.0))
             try:
-                yield
+                return await waiting
             finally:
                 self._expire = None

@@ -6,7 +6,6 @@ an error ends the connection.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 from typing import Final, cast
 
 import httptools
@@ -163,8 +162,10 @@ class Response:
             self._waiter = None
 
 
-class Connection(asyncio.Protocol):
-    """A connection that carries one exchange at a time.
+class Connection:
+    """A connection that carries one exchange at a time: an asyncio.Protocol by what it can do.
+
+    Not by inheritance: compiled, its attributes would be looked up by name.
 
     ``released`` is called when an exchange is over and the connection can carry another, ``lost``
     when it is gone. ``silent`` says that the exchange that runs has brought no byte yet.
@@ -321,7 +322,7 @@ class Connection(asyncio.Protocol):
         response = self.response
         if response is None or response.status:
             return
-        key = _lower_case(name)
+        key = name.decode("latin-1").lower()
         text = value.decode("utf-8", "surrogateescape")
         if key == "content-length":
             self._size_told = True
@@ -429,8 +430,3 @@ class Connection(asyncio.Protocol):
             return
         transport.resume_reading()
         self._released(self)
-
-
-@lru_cache(maxsize=1_024)
-def _lower_case(name: bytes) -> str:
-    return name.decode("ascii", "replace").lower()

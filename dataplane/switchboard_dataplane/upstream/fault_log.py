@@ -45,7 +45,8 @@ class FaultLog:
 
 
 def _reason(endpoint: Endpoint, error: UpstreamError) -> str:
-    cause = error.__cause__
+    # Compiled, ``raise … from`` keeps the context alone, which is the same here.
+    cause = error.__cause__ or error.__context__
     match cause:
         case None:
             return error.message

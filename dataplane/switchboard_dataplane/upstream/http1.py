@@ -16,16 +16,11 @@ from switchboard_dataplane.errors import (
 )
 from switchboard_dataplane.upstream.bound import Bound
 from switchboard_dataplane.upstream.connection import Connection, Response
-from switchboard_dataplane.upstream.pool import Origin, Pool
+from switchboard_dataplane.upstream.pool import POOL_LIMITS, Origin, Pool, PoolLimits
 from switchboard_dataplane.upstream.tls import without_port
 from switchboard_dataplane.wire.headers import header_lines
 
 log = logging.getLogger(__name__)
-
-#: How often idle connections are looked at, in seconds.
-REAP_S: Final = 5.0
-#: A pool without a connection is forgotten after this time, in seconds.
-POOL_FORGOTTEN_S: Final = 300.0
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -41,12 +36,13 @@ class _Route(NamedTuple):
 class Http1Upstream:
     """An Upstream; ``tls`` is what connections are verified by."""
 
-    def __init__(self, *, tls: ssl.SSLContext) -> None:
+    def __init__(self, *, tls: ssl.SSLContext, limits: PoolLimits = POOL_LIMITS) -> None:
         self._loop = asyncio.get_running_loop()
         self._tls = tls
+        self._limits = limits
         self._pools: dict[Origin, Pool] = {}
         self._routes: dict[tuple[str, str], _Route] = {}
-        self._reaper = self._loop.call_later(REAP_S, self._reap)
+        self._reaper = self._loop.call_later(limits.reap_s, self._reap)
 
     async def send(
         self,
@@ -89,8 +85,8 @@ class Http1Upstream:
     async def _open(self, pool: Pool, endpoint: Endpoint, bound: Bound) -> Connection:
         connect_s = endpoint.backend.spec.timeouts.connect_ms / 1000
         try:
-            async with asyncio.timeout(connect_s), bound.scope():
-                return await pool.open()
+            async with asyncio.timeout(connect_s):
+                return await bound.over(pool.open())
         except (OSError, ValueError) as error:  # TimeoutError and ssl.SSLError are OSErrors
             if bound.expired:
                 raise
@@ -111,19 +107,20 @@ class Http1Upstream:
         origin = Origin(url.hostname, port, tls_name)
         pool = self._pools.get(origin)
         if pool is None:
-            pool = self._pools[origin] = Pool(origin, tls=self._tls, loop=self._loop)
+            pool = Pool(origin, tls=self._tls, loop=self._loop, limits=self._limits)
+            self._pools[origin] = pool
         route = self._routes[endpoint.url, endpoint.host] = _Route(pool, url.path, host)
         return route
 
     def _reap(self) -> None:
-        long_ago = self._loop.time() - POOL_FORGOTTEN_S
+        long_ago = self._loop.time() - self._limits.forgotten_s
         for pool in self._pools.values():
             pool.reap()
         gone = {o for o, pool in self._pools.items() if not len(pool) and pool.used_at < long_ago}
         if gone:
             self._pools = {o: pool for o, pool in self._pools.items() if o not in gone}
             self._routes = {k: r for k, r in self._routes.items() if r.pool.origin not in gone}
-        self._reaper = self._loop.call_later(REAP_S, self._reap)
+        self._reaper = self._loop.call_later(self._limits.reap_s, self._reap)
 
 
 def _port(url: SplitResult) -> int:

@@ -1,18 +1,38 @@
 """The connections to one origin: kept alive, capped, and reaped when they have been idle."""
 
 import asyncio
+import socket
 import ssl
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, NamedTuple, cast
 
 from switchboard_dataplane.upstream.connection import Connection
 from switchboard_dataplane.upstream.dial import dial
 
-#: Bounds sockets, and with them memory; more streams than one engine can batch.
-CONNECTIONS_MAX: Final = 4_096
-#: Below the 60 s after which common load balancers drop an idle connection without a word.
-KEEPALIVE_S: Final = 55.0
+#: Opens a socket: see ``dial.dial``.
+Dial = Callable[[asyncio.AbstractEventLoop, str, int], Awaitable[socket.socket]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolLimits:
+    """What an origin's connections may take.
+
+    ``connections_max`` bounds sockets, and with them memory: more streams than one engine can
+    batch. ``keepalive_s`` is below the 60 s after which common load balancers drop an idle
+    connection without a word. Idle ones are looked at every ``reap_s``; a pool without a
+    connection is forgotten after ``forgotten_s``.
+    """
+
+    connections_max: int = 4_096
+    keepalive_s: float = 55.0
+    reap_s: float = 5.0
+    forgotten_s: float = 300.0
+
+
+POOL_LIMITS: Final = PoolLimits()
 
 
 class Origin(NamedTuple):
@@ -26,15 +46,34 @@ class Origin(NamedTuple):
 class Pool:
     """The connections to one origin. The most recently used is used next, so others fall idle."""
 
-    __slots__ = ("_idle", "_line", "_loop", "_open", "_promised", "_tls", "origin", "used_at")
+    __slots__ = (
+        "_dial",
+        "_idle",
+        "_limits",
+        "_line",
+        "_loop",
+        "_open",
+        "_promised",
+        "_tls",
+        "origin",
+        "used_at",
+    )
 
     def __init__(
-        self, origin: Origin, *, tls: ssl.SSLContext | None, loop: asyncio.AbstractEventLoop
+        self,
+        origin: Origin,
+        *,
+        tls: ssl.SSLContext | None,
+        loop: asyncio.AbstractEventLoop,
+        limits: PoolLimits = POOL_LIMITS,
+        dial: Dial = dial,
     ) -> None:
         self.origin = origin
         self.used_at = loop.time()
         self._tls = tls
         self._loop = loop
+        self._limits = limits
+        self._dial = dial
         self._open: set[Connection] = set()
         self._idle: list[Connection] = []
         # Those who wait for a connection; they get one, or None for leave to open one.
@@ -59,7 +98,7 @@ class Pool:
         Raises OSError (ssl.SSLError is one). The caller bounds the time.
         """
         again = False
-        while len(self._open) + self._promised >= CONNECTIONS_MAX:
+        while len(self._open) + self._promised >= self._limits.connections_max:
             given = await self._stand_in_line(first=again)
             if given is None:
                 self._promised -= 1
@@ -74,7 +113,7 @@ class Pool:
 
     def reap(self) -> None:
         """Close connections that have been idle for too long."""
-        oldest = self._loop.time() - KEEPALIVE_S
+        oldest = self._loop.time() - self._limits.keepalive_s
         kept: list[Connection] = []
         for connection in self._idle:
             if connection.idle_since > oldest:
@@ -113,8 +152,8 @@ class Pool:
         host, port, tls_name = self.origin
         try:
             await self._loop.create_connection(
-                lambda: connection,
-                sock=await dial(self._loop, host, port),
+                lambda: cast("asyncio.Protocol", connection),
+                sock=await self._dial(self._loop, host, port),
                 ssl=self._tls if tls_name is not None else None,
                 server_hostname=tls_name,
             )

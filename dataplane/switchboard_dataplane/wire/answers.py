@@ -1,8 +1,8 @@
 """Answers of our own: errors in OpenAI's shape, as a whole response or as the end of a stream."""
 
 import math
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import orjson
 
@@ -13,12 +13,13 @@ JSON: Final = ("content-type", "application/json")
 RETRY_AFTER_MAX_S: Final = 3_600
 
 
-class Answer(NamedTuple):
+class Answer:
     """A whole response; header names are in lower case."""
 
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
+    def __init__(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+        self.status: Final = status
+        self.headers: Final = headers
+        self.body: Final = body
 
 
 def error_answer(error: RouterError) -> Answer:
@@ -27,7 +28,7 @@ def error_answer(error: RouterError) -> Answer:
     if error.retry_after_s is not None:
         wait_s = min(RETRY_AFTER_MAX_S, max(0, math.ceil(error.retry_after_s)))
         headers.append(("retry-after", str(wait_s)))
-    return Answer(error.status, tuple(headers), _error_body(error))
+    return Answer(error.status, headers, _error_body(error))
 
 
 def error_event(error: RouterError) -> bytes:

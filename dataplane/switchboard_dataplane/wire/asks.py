@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import orjson
 
-from switchboard_dataplane.decision.request import RequestView
+from switchboard_dataplane.decision.request import TEXT_ONLY, RequestView
 from switchboard_dataplane.errors import InvalidRequest
 from switchboard_dataplane.wire.fields import (
     SHOWN_CHARS_MAX,
@@ -21,8 +21,8 @@ from switchboard_dataplane.wire.fields import (
     shown,
     wrong_type,
 )
-from switchboard_dataplane.wire.hints import read_hints
-from switchboard_dataplane.wire.prompts import TEXT_ONLY, Prompt, read_messages, read_prompt
+from switchboard_dataplane.wire.hints import read_deadline, read_session, read_tags
+from switchboard_dataplane.wire.prompts import Prompt, read_messages, read_prompt
 from switchboard_dataplane.wire.splice import put_in_front, splice, splice_model
 from switchboard_policy.ir import Api
 
@@ -45,12 +45,13 @@ _OTHER_FORMAT: Final = re.compile(
 )
 
 
-class Ask(NamedTuple):
+class Ask:
     """A request that was understood: the facts, the bytes, and who wants to know the usage."""
 
-    view: RequestView
-    body: bytes
-    wants_usage: bool
+    def __init__(self, view: RequestView, body: bytes, *, wants_usage: bool) -> None:
+        self.view: Final = view
+        self.body: Final = body
+        self.wants_usage: Final = wants_usage
 
     @property
     def adds_usage(self) -> bool:
@@ -61,33 +62,26 @@ class Ask(NamedTuple):
 def read_ask(api: Api, body: bytes, headers: Mapping[str, str]) -> Ask:
     """Read a request; raises InvalidRequest naming the field or header, its value and the fix."""
     payload = _parse(body, headers.get("content-type", ""))
-    model = _read_model(payload)
+    view = RequestView(api, _read_model(payload), payload, headers)
     prompt = _PROMPT_READERS[api](payload)
-    hints = read_hints(headers)
-    stream = read_switch(payload, "stream") if api != "embeddings" else False
+    view.tokens = prompt.tokens
+    view.modalities = prompt.modalities
+    view.session = read_session(headers)
+    view.tags = read_tags(headers)
+    view.deadline_ms = read_deadline(headers)
+    view.stream = api != "embeddings" and read_switch(payload, "stream")
     options = read_object(payload, "stream_options")
     max_tokens = read_count(payload, "max_tokens", most=TOKENS_MAX)
     max_completion_tokens = read_count(payload, "max_completion_tokens", most=TOKENS_MAX)
+    view.max_tokens = max_completion_tokens or max_tokens
     response_format = read_object(payload, "response_format")
-    view = RequestView(
-        api=api,
-        model=model,
-        payload=payload,
-        stream=stream,
-        tokens=prompt.tokens,
-        max_tokens=max_completion_tokens or max_tokens,
-        tools=bool(read_array(payload, "tools") or read_array(payload, "functions")),
-        json_schema=read_text(response_format, "type", "response_format.type") == "json_schema",
-        modalities=prompt.modalities,
-        headers=headers,
-        tags=hints.tags,
-        metadata=_read_metadata(payload),
-        user=read_text(payload, "user"),
-        session=hints.session,
-        deadline_ms=hints.deadline_ms,
-    )
+    view.tools = bool(read_array(payload, "tools") or read_array(payload, "functions"))
+    format_type = read_text(response_format, "type", "response_format.type")
+    view.json_schema = format_type == "json_schema"
+    view.metadata = _read_metadata(payload)
+    view.user = read_text(payload, "user")
     wants_usage = read_switch(options, "include_usage", "stream_options.include_usage")
-    return Ask(view=view, body=body, wants_usage=wants_usage)
+    return Ask(view, body, wants_usage=wants_usage)
 
 
 def body_for(ask: Ask, model: str) -> bytes:

@@ -79,11 +79,12 @@ class EventReader:
 
     def _look_into(self, events: bytes) -> bytes:
         self.data_events += sum(map(events.count, _DATA_LINES), events.startswith(b"data:"))
-        if _FINISH.search(events) or (b"[DONE]" in events and _DONE.search(events)):
+        # Not ``in``: with bytes it tries a number first, and that raises.
+        if _FINISH.search(events) or (events.find(b"[DONE]") >= 0 and _DONE.search(events)):
             self.complete = True
-        if b"error" in events and any(map(_is_error, _split(events))):
+        if events.find(b"error") >= 0 and any(map(_is_error, _split(events))):
             self.failed = True
-        if b'"usage"' in events and _USAGE.search(events):
+        if events.find(b'"usage"') >= 0 and _USAGE.search(events):
             return self._take_usage(events)
         return events
 

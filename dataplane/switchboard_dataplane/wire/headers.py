@@ -1,7 +1,6 @@
 """Which headers go on: to the upstream, and back to the caller. Names are in lower case."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Final
 
 from switchboard_policy.names import HEADER_PREFIX
@@ -101,22 +100,17 @@ def header_lines(headers: Sequence[tuple[str, str]]) -> str:
 
     A line break in a value would begin a header, or a message, of somebody else's making.
     """
-    if not headers:
-        return ""
-    text = "\r\n".join(map(": ".join, headers))
-    breaks = len(headers) - 1
-    if text.count("\n") != breaks or text.count("\r") != breaks:
+    text = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    lines = len(headers)
+    if text.count("\n") != lines or text.count("\r") != lines:
         raise ValueError("a header has a line break")
-    return text + "\r\n"
+    return text
 
 
-# Names come in few spellings, so what becomes of each is remembered.
-@lru_cache(maxsize=1_024)
 def _goes_upstream(name: str) -> bool:
     return name not in _NOT_UPSTREAM and not name.startswith(HEADER_PREFIX)
 
 
-@lru_cache(maxsize=1_024)
 def _goes_back(name: str) -> bool:
     return name not in _NOT_BACK and not name.startswith(HEADER_PREFIX)
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from switchboard_dataplane.errors import InvalidRequest
 from switchboard_policy.names import HEADER_DEADLINE_MS, HEADER_SESSION, HEADER_TAGS
@@ -18,33 +18,23 @@ _TAG: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/:=-]*[A-Za-z0-9])?")
 _DIGITS: Final = re.compile(r"[0-9]{1,10}")
 
 
-class Hints(NamedTuple):
-    """Tags, session ("" without one) and the caller's deadline (None without one)."""
-
-    tags: tuple[str, ...]
-    session: str
-    deadline_ms: int | None
-
-
-def read_hints(headers: Mapping[str, str]) -> Hints:
-    """Read the hints; raises InvalidRequest naming the header."""
-    tags = headers.get(HEADER_TAGS)
+def read_session(headers: Mapping[str, str]) -> str:
+    """Return the session, "" without one; raises InvalidRequest naming the header."""
     session = headers.get(HEADER_SESSION, "")
-    deadline = headers.get(HEADER_DEADLINE_MS)
     if len(session) > SESSION_CHARS_MAX:
         raise InvalidRequest(
             f"{HEADER_SESSION} has {len(session)} characters; "
             f"send an identifier of at most {SESSION_CHARS_MAX}",
             param=HEADER_SESSION,
         )
-    return Hints(
-        tags=() if tags is None else _read_tags(tags),
-        session=session,
-        deadline_ms=None if deadline is None else _read_deadline(deadline),
-    )
+    return session
 
 
-def _read_tags(value: str) -> tuple[str, ...]:
+def read_tags(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the tags; raises InvalidRequest naming the header."""
+    value = headers.get(HEADER_TAGS)
+    if value is None:
+        return ()
     tags = tuple(tag for part in value.split(",") if (tag := part.strip()))
     if len(tags) > TAGS_MAX:
         raise InvalidRequest(
@@ -61,7 +51,11 @@ def _read_tags(value: str) -> tuple[str, ...]:
     return tags
 
 
-def _read_deadline(value: str) -> int:
+def read_deadline(headers: Mapping[str, str]) -> int | None:
+    """Return the caller's deadline in ms, None without one; raises InvalidRequest."""
+    value = headers.get(HEADER_DEADLINE_MS)
+    if value is None:
+        return None
     if _DIGITS.fullmatch(value.strip()) is not None:
         deadline_ms = int(value)
         if 1 <= deadline_ms <= DEADLINE_MS_MAX:

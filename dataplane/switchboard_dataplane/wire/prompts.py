@@ -4,15 +4,15 @@ Only what routing reads is checked; the rest of the dialect is the upstream's to
 """
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
+from switchboard_dataplane.decision.request import TEXT_ONLY
 from switchboard_dataplane.errors import InvalidRequest
 from switchboard_dataplane.wire.fields import Array, Object, missing, out_of_range, wrong_type
 
 #: Estimated: a token of English prose has about this many bytes of UTF-8.
 BYTES_PER_TOKEN: Final = 4
 
-TEXT_ONLY: Final = frozenset({"text"})
 _MODALITY_BY_PART: Final = {
     "audio_url": "audio",
     "file": "file",
@@ -25,11 +25,12 @@ _A_PROMPT: Final = (
 )
 
 
-class Prompt(NamedTuple):
+class Prompt:
     """The size and kind of a prompt."""
 
-    tokens: int
-    modalities: frozenset[str]
+    def __init__(self, tokens: int, modalities: frozenset[str]) -> None:
+        self.tokens: Final = tokens
+        self.modalities: Final = modalities
 
 
 def read_messages(payload: Object) -> Prompt:
@@ -56,7 +57,7 @@ def read_messages(payload: Object) -> Prompt:
             size_of_parts, found = _read_parts(content, f"messages[{number}].content")
             size += size_of_parts
             modalities |= found
-    return Prompt(tokens=tokens_of(size), modalities=modalities)
+    return Prompt(tokens_of(size), modalities)
 
 
 def read_prompt(value: object, param: str) -> Prompt:

@@ -37,7 +37,7 @@ def splice_model(body: bytes, model: bytes) -> bytes:
     place is the key, and the body needs no scan: a long conversation is cut in microseconds.
     """
     first = body.find(_MODEL)
-    if first < 0 or body.find(_MODEL, first + 1) >= 0 or _ESCAPED_LETTER in body:
+    if first < 0 or body.find(_MODEL, first + 1) >= 0 or body.find(_ESCAPED_LETTER) >= 0:
         return splice(body, {"model": model})
     colon = _COLON.match(body, first + len(_MODEL))
     if colon is None:
@@ -89,11 +89,11 @@ def top_level_values(body: bytes) -> Iterator[Span]:
 
 def _end_of_value(body: bytes, start: int) -> int:
     first = body[start]
-    if first != _QUOTE and first not in _OPEN:
-        scalar = _SCALAR.match(body, start)
-        if scalar is None:
+    if first not in _OPEN:
+        whole = (_TOKEN if first == _QUOTE else _SCALAR).match(body, start)
+        if whole is None:
             raise ValueError(f"no JSON object: no value at byte {start}")
-        return scalar.end()
+        return whole.end()
     depth = 0
     for token in _TOKEN.finditer(body, start):
         if token[1] is None:

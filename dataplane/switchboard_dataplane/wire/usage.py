@@ -1,7 +1,7 @@
 """The usage that an upstream reports, found without parsing the answer around it."""
 
 import re
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import orjson
 
@@ -17,13 +17,21 @@ _ESCAPE: Final = ord("\\")
 _USAGE: Final = re.compile(rb'"usage"\s*+:\s*+(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\})')
 
 
-class Usage(NamedTuple):
+class Usage:
     """Tokens as the upstream counted them, or as we estimate; ``cached`` is part of ``input``."""
 
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int = 0
-    estimated: bool = False
+    def __init__(
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        cached_tokens: int = 0,
+        *,
+        estimated: bool = False,
+    ) -> None:
+        self.input_tokens: Final = input_tokens
+        self.output_tokens: Final = output_tokens
+        self.cached_tokens: Final = cached_tokens
+        self.estimated: Final = estimated
 
 
 def find_usage(answer: bytes) -> Usage | None:

@@ -98,7 +98,7 @@ def summarise(gateways: Iterable[Gateway], rows: Mapping[str, Row]) -> dict[str,
     """The middle of the repeats for each gateway; what is added, against direct of that repeat."""
     direct = rows["direct"].repeats
     return {
-        gateway.name: {"version": gateway.version, **_middle(rows[gateway.name], direct)}
+        gateway.name: {**gateway.about(), **_middle(rows[gateway.name], direct)}
         for gateway in gateways
     }
 

@@ -6,10 +6,12 @@ server in front of them.
 
 import asyncio
 import secrets
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from figures import REPO
 from gateways.place import Gateway, Place
 
 from cluster.processes import free_port
@@ -20,6 +22,7 @@ from switchboard_policy.compiler.world import Gateway as Scope
 from switchboard_policy.seal import KEY_BYTES, read_keyring, write_key_file
 
 NAME = "switchboard"
+INTERPRETED = "switchboard-interpreted"
 READY_S = 30.0
 
 _SCOPE = "gw/default"
@@ -60,30 +63,59 @@ spec:
 """
 
 
+class WrongForm(Exception):
+    """The process runs the other form of the data plane than what it was started as."""
+
+
 class PolicyRefused(Exception):
     """The benchmark's own policy did not compile as it should."""
 
 
-def start(place: Place) -> Gateway:
+def start_compiled(place: Place) -> Gateway:
+    """Start the data plane as images hold it; as plain Python, and say so, where that is not there.
+
+    ``make compiled`` makes it, and the targets of benchmarks do.
+    """
+    current = subprocess.run([REPO / "tools" / "setup.sh", "is-compiled"], check=False)
+    if current.returncode == 0:
+        return _start(NAME, place, compiled=True)
+    print(
+        f"peers: {NAME} runs interpreted: .compiled is missing or older than the sources",
+        file=sys.stderr,
+    )
+    return _start(NAME, place, compiled=False)
+
+
+def start_interpreted(place: Place) -> Gateway:
+    """Start the data plane as plain Python."""
+    return _start(INTERPRETED, place, compiled=False)
+
+
+def _start(name: str, place: Place, *, compiled: bool) -> Gateway:
     """Start a Redis and a data plane, publish the policy, wait until it is in force."""
-    folder = place.own_folder(NAME)
+    folder = place.own_folder(name)
     keys = write_key_file("bench", {"bench": secrets.token_bytes(KEY_BYTES)})
     key_file = folder / "scope-key.json"
     key_file.write_bytes(keys)
-    redis = place.start_redis()
+    redis = place.start_redis(name)
     asyncio.run(_publish(_write_manifests(folder, place.model_port), redis.url, keys))
     port, admin_port = free_port(), free_port()
+    path = f"PYTHONPATH={REPO / '.compiled'}" if compiled else "--unset=PYTHONPATH"
     process = place.start_gateway(
-        NAME,
+        name,
         [
-            *(sys.executable, "-m", "switchboard_dataplane"),
+            *("env", path, sys.executable, "-m", "switchboard_dataplane"),
             *("--redis-url", redis.url, "--scope", _SCOPE, "--scope-key-file", key_file),
             *("--state-dir", folder / "state", "--pod-name", "bench", "--grace-s", "0"),
             *("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin_port}"),
         ],
     )
     process.wait_for_http(f"http://127.0.0.1:{admin_port}/readyz", timeout_s=READY_S)
-    return Gateway(NAME, version("llm-switchboard"), port, process, admin_port)
+    form = "compiled" if compiled else "interpreted"
+    if f", {form}\n" not in process.log_text():
+        raise WrongForm(f"{name} does not run {form}:\n{process.log_tail()}")
+    about = f"{version('llm-switchboard')} {form}"
+    return Gateway(name, about, port, process, admin_port, compiled)
 
 
 def _write_manifests(folder: Path, model_port: int) -> Path:

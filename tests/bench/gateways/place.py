@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from gateways.cores import Cores, cpu_seconds, rss_mb, set_priority
 from gateways.tools import debian_program, model_program
@@ -17,13 +17,22 @@ from cluster.redis_server import RedisServer, RedisUnavailable, redis_binary
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A gateway that runs; without a process it is the model itself."""
+    """A gateway that runs; without a process it is the model itself.
+
+    ``compiled`` says which form of the data plane runs; the others leave it None.
+    """
 
     name: str
     version: str
     port: int
     process: ChildProcess | None = None
     admin_port: int = 0
+    compiled: bool | None = None
+
+    def about(self) -> dict[str, Any]:
+        """What its figures are figures of."""
+        form = {} if self.compiled is None else {"compiled": self.compiled}
+        return {"version": self.version, **form}
 
     def cpu_s(self) -> float:
         """CPU time of its processes so far."""
@@ -103,13 +112,13 @@ class Place:
         )
         return self._started(child)
 
-    def start_redis(self) -> RedisServer:
-        """Start a Redis on the core of the load; raises Missing where there is no program."""
+    def start_redis(self, gateway: str) -> RedisServer:
+        """Start a gateway's Redis on the core of the load; raises Missing where there is none."""
         try:
             redis_binary()
         except RedisUnavailable:
             debian_program("redis-server")
-        return self._stack.enter_context(RedisServer(self.own_folder("redis")).start())
+        return self._stack.enter_context(RedisServer(self.own_folder(f"{gateway}-redis")).start())
 
     def _started(self, child: ChildProcess) -> ChildProcess:
         self._stack.enter_context(child)

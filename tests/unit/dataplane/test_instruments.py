@@ -13,9 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from fakes.policies import keyring
 from switchboard_dataplane.in_force import InForce
 from switchboard_dataplane.snapshot import SnapshotBuilder
-from switchboard_dataplane.telemetry import instruments
 from switchboard_dataplane.telemetry.instruments import (
     OTHER,
+    POINTS_MAX,
     Counter,
     Distribution,
     Histogram,
@@ -30,12 +30,14 @@ READS = 3_000
 NEW_POINTS = 3_000
 
 
-def counter() -> Counter:
-    return Counter("things", ("kind",), "Things")
+def counter(points_max: int = POINTS_MAX) -> Counter:
+    return Counter("things", ("kind",), "Things", points_max=points_max)
 
 
-def histogram() -> Histogram:
-    return Histogram("waits", ("kind",), "Waits", unit="s", bounds=(1.0, 2.0))
+def histogram(points_max: int = POINTS_MAX) -> Histogram:
+    return Histogram(
+        "waits", ("kind",), "Waits", unit="s", bounds=(1.0, 2.0), points_max=points_max
+    )
 
 
 def test_a_bound_belongs_to_its_bucket_and_the_last_takes_the_rest() -> None:
@@ -59,9 +61,8 @@ def test_what_cannot_be_recorded_leaves_the_point_whole() -> None:
     assert waits.read() == {("a",): Distribution((1, 0, 0), 1.0)}
 
 
-def test_points_have_a_limit_and_the_rest_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instruments, "POINTS_MAX", 2)
-    things, waits = counter(), histogram()
+def test_points_have_a_limit_and_the_rest_share_one() -> None:
+    things, waits = counter(points_max=2), histogram(points_max=2)
     for kind in ("a", "b", "c", "d", "a"):
         things.add((kind,), 2)
         waits.record((kind,), 0.5)

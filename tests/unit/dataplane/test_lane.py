@@ -9,14 +9,11 @@ from fakes.plain_transport import cut, turns
 from switchboard_dataplane.front.lane import (
     AHEAD_BYTES_MAX,
     FRAMING_BYTES_MAX,
-    LINGER_S,
-    STALL_S,
 )
 from switchboard_dataplane.front.routes import (
     HEAD_BYTES_MAX,
-    HEAD_READ_S,
     HEADERS_MAX,
-    KEEPALIVE_S,
+    PATIENCE,
 )
 
 LINE = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
@@ -285,14 +282,14 @@ async def sweep(lane: PlainLane, now: float) -> bool:
 async def test_a_head_has_to_come_in_time_and_an_idle_connection_is_kept_for_longer() -> None:
     lane = PlainLane()
     await lane.send(POST[:10])
-    assert not await sweep(lane, HEAD_READ_S - 1)
-    assert await sweep(lane, HEAD_READ_S)
+    assert not await sweep(lane, PATIENCE.head_s - 1)
+    assert await sweep(lane, PATIENCE.head_s)
     lane = PlainLane()
     await lane.send(POST)
-    assert not await sweep(lane, KEEPALIVE_S - 1)
+    assert not await sweep(lane, PATIENCE.idle_s - 1)
     await lane.send(POST[:10])
-    assert not await sweep(lane, KEEPALIVE_S + HEAD_READ_S - 2)
-    assert await sweep(lane, KEEPALIVE_S + HEAD_READ_S - 1)
+    assert not await sweep(lane, PATIENCE.idle_s + PATIENCE.head_s - 2)
+    assert await sweep(lane, PATIENCE.idle_s + PATIENCE.head_s - 1)
 
 
 async def test_a_request_that_is_served_has_no_deadline_of_the_connections() -> None:
@@ -307,11 +304,11 @@ async def test_a_caller_that_takes_nothing_of_its_answer_is_given_up() -> None:
     lane = PlainLane(stuck=True)
     await lane.send(POST)
     assert len(lane.live) == 1
-    assert not await sweep(lane, STALL_S - 1)
+    assert not await sweep(lane, PATIENCE.stall_s - 1)
     lane.transport.take(10)
-    assert not await sweep(lane, STALL_S)
-    assert not await sweep(lane, 2 * STALL_S - 1)
-    assert await sweep(lane, 2 * STALL_S)
+    assert not await sweep(lane, PATIENCE.stall_s)
+    assert not await sweep(lane, 2 * PATIENCE.stall_s - 1)
+    assert await sweep(lane, 2 * PATIENCE.stall_s)
     assert (len(lane.live), lane.echo.left) == (0, 1)
 
 
@@ -320,8 +317,8 @@ async def test_a_refused_caller_has_a_moment_to_read_why() -> None:
     await lane.send(CHUNKED + b"x\r\n", b"more of it" * 100)
     assert lane.transport.ended
     assert not lane.transport.paused
-    assert not await sweep(lane, LINGER_S - 0.1)
-    assert await sweep(lane, LINGER_S)
+    assert not await sweep(lane, PATIENCE.linger_s - 0.1)
+    assert await sweep(lane, PATIENCE.linger_s)
 
 
 async def test_a_caller_that_said_close_and_sent_more_can_read_its_answer() -> None:

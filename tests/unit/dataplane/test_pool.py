@@ -8,9 +8,8 @@ import pytest
 
 from fakes.plain_transport import PlainTransport, turns
 from fakes.upstream_wire import REQUEST_HEAD, distant_bound
-from switchboard_dataplane.upstream import pool as pool_module
 from switchboard_dataplane.upstream.connection import Connection
-from switchboard_dataplane.upstream.pool import KEEPALIVE_S, Origin, Pool
+from switchboard_dataplane.upstream.pool import POOL_LIMITS, Origin, Pool, PoolLimits
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
@@ -31,7 +30,7 @@ class PlainLoop:
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().create_future()
 
-    async def dial(self, *_: object) -> None:
+    async def dial(self, *_: object) -> Any:
         if self.hold is not None:
             await self.hold.wait()
         if self.fails:
@@ -52,15 +51,20 @@ def loop() -> PlainLoop:
 
 
 @pytest.fixture
-def pool(loop: PlainLoop, monkeypatch: pytest.MonkeyPatch) -> Pool:
-    monkeypatch.setattr(pool_module, "dial", loop.dial)
-    return Pool(Origin("model", 80, None), tls=None, loop=cast("asyncio.AbstractEventLoop", loop))
+def cap() -> int:
+    """How many connections the pool may have."""
+    return 2
 
 
 @pytest.fixture
-def cap(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(pool_module, "CONNECTIONS_MAX", 2)
-    return 2
+def pool(loop: PlainLoop, cap: int) -> Pool:
+    return Pool(
+        Origin("model", 80, None),
+        tls=None,
+        loop=cast("asyncio.AbstractEventLoop", loop),
+        limits=PoolLimits(connections_max=cap),
+        dial=loop.dial,
+    )
 
 
 async def use(connection: Connection) -> None:
@@ -85,11 +89,11 @@ async def test_a_connection_is_closed_when_it_has_been_idle_for_too_long(
 ) -> None:
     first, second = await pool.open(), await pool.open()
     await use(first)
-    loop.now = KEEPALIVE_S / 2
+    loop.now = POOL_LIMITS.keepalive_s / 2
     await use(second)
     pool.reap()
     assert first.usable()
-    loop.now = KEEPALIVE_S
+    loop.now = POOL_LIMITS.keepalive_s
     pool.reap()
     await turns()
     assert (first.usable(), second.usable(), len(pool)) == (False, True, 1)
@@ -102,8 +106,8 @@ async def test_reaping_does_not_rely_on_the_order_in_which_connections_came_back
     old, young = await pool.open(), await pool.open()
     await use(young)
     await use(old)
-    young.idle_since, old.idle_since = KEEPALIVE_S, 0.0
-    loop.now = KEEPALIVE_S
+    young.idle_since, old.idle_since = POOL_LIMITS.keepalive_s, 0.0
+    loop.now = POOL_LIMITS.keepalive_s
     pool.reap()
     await turns()
     assert (old.usable(), young.usable(), pool.take()) == (False, True, young)

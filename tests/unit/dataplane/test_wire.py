@@ -9,9 +9,9 @@ from switchboard_dataplane.errors import InvalidRequest, UpstreamProtocol
 from switchboard_dataplane.wire.asks import Ask, body_for, read_ask
 from switchboard_dataplane.wire.events import EventReader, Opening, read_opening
 from switchboard_dataplane.wire.headers import join_headers, to_caller, to_upstream
-from switchboard_dataplane.wire.hints import read_hints
+from switchboard_dataplane.wire.hints import read_deadline, read_session, read_tags
 from switchboard_dataplane.wire.splice import splice, splice_model
-from switchboard_dataplane.wire.usage import Usage, find_usage, usage_of
+from switchboard_dataplane.wire.usage import find_usage, usage_of
 from switchboard_policy.ir import Api
 
 USER = [{"role": "user", "content": "hi"}]
@@ -171,14 +171,14 @@ def test_hop_by_hop_headers_of_an_upstream_stay_there() -> None:
 
 
 def test_hints_are_optional_and_tags_may_have_gaps() -> None:
-    assert read_hints({}) == ((), "", None)
-    assert read_hints({"x-switchboard-tags": " a,, b:c=1 ,"}).tags == ("a", "b:c=1")
-    assert read_hints({"x-switchboard-deadline-ms": " 3600000 "}).deadline_ms == 3_600_000
+    assert (read_tags({}), read_session({}), read_deadline({})) == ((), "", None)
+    assert read_tags({"x-switchboard-tags": " a,, b:c=1 ,"}) == ("a", "b:c=1")
+    assert read_deadline({"x-switchboard-deadline-ms": " 3600000 "}) == 3_600_000
 
 
 def test_an_error_of_a_hint_names_the_header() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        read_hints({"x-switchboard-deadline-ms": "1e3"})
+        read_deadline({"x-switchboard-deadline-ms": "1e3"})
     assert caught.value.param == "x-switchboard-deadline-ms"
 
 
@@ -239,25 +239,32 @@ def test_what_a_model_says_about_errors_is_no_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "usage"),
+    ("answer", "counts"),
     [
-        (b'{"usage":{"prompt_tokens":3,"completion_tokens":4}}', Usage(3, 4)),
+        (b'{"usage":{"prompt_tokens":3,"completion_tokens":4}}', (3, 4, 0)),
         (b'{"usage":null}', None),
         (b'{"usage":{}}', None),
         (b'{"usage":{"prompt_tokens":3', None),
         (b'{"content":"\\"usage\\":{\\"prompt_tokens\\":9}"}', None),
         (b'{"x\\"usage":{"prompt_tokens":9}}', None),
-        (b'{"usage":{"prompt_tokens":1},"a":{"usage" : {"completion_tokens":2}}}', Usage(0, 2)),
-        (b'{"usage":{"prompt_tokens":"3","completion_tokens":-4}}', Usage(0, 0)),
+        (b'{"usage":{"prompt_tokens":1},"a":{"usage" : {"completion_tokens":2}}}', (0, 2, 0)),
+        (b'{"usage":{"prompt_tokens":"3","completion_tokens":-4}}', (0, 0, 0)),
         (
             b'{"usage":{"prompt_tokens":9,"completion_tokens":1,'
             b'"prompt_tokens_details":{"cached_tokens":7}},"z":{"a":{}}}',
-            Usage(9, 1, 7),
+            (9, 1, 7),
         ),
     ],
 )
-def test_usage_is_found_at_the_end_of_an_answer(answer: bytes, usage: Usage | None) -> None:
-    assert find_usage(b'{"pad":"' + b"x" * 50_000 + b'",' + answer[1:]) == usage
+def test_usage_is_found_at_the_end_of_an_answer(
+    answer: bytes, counts: tuple[int, int, int] | None
+) -> None:
+    usage = find_usage(b'{"pad":"' + b"x" * 50_000 + b'",' + answer[1:])
+    if usage is None:
+        assert counts is None
+    else:
+        assert (usage.input_tokens, usage.output_tokens, usage.cached_tokens) == counts
+        assert not usage.estimated
 
 
 @pytest.mark.parametrize("value", [None, 7, [], {"total_tokens": 5}])
