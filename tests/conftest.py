@@ -17,6 +17,7 @@ ORIGIN = pytest.StashKey[Origin | ControlPlaneUnavailable]()
 
 LONGEST_FIRST = (
     "test_key_rotation",
+    "test_survive_engine",
     "test_operator_failures",
     "test_operator_scale",
     "test_api_server_failures",
@@ -27,6 +28,7 @@ LONGEST_FIRST = (
     "test_line",
     "test_redis_tls",
     "test_dataplane_failover",
+    "test_survive_streams",
     "test_cluster_origins",
 )
 """The modules that take half a minute and more. They wait more than they work."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,12 @@ from aiohttp import web
 from switchboard_dataplane.decision.running import Backend, Endpoint, Snapshot
 from switchboard_dataplane.in_force import InForce
 from switchboard_dataplane.lifecycle import LiveRequests
-from switchboard_dataplane.signals.endpoints import EndpointSignal, SignalTable
+from switchboard_dataplane.signals.admission import BackendQueue
+from switchboard_dataplane.signals.average import Average
+from switchboard_dataplane.signals.breaker import Breaker
+from switchboard_dataplane.signals.endpoints import PROMPT_CLASSES, EndpointSignal, SignalTable
+from switchboard_dataplane.signals.engine import EngineLoad
+from switchboard_dataplane.signals.marks import Rest, credential_subject
 from switchboard_dataplane.sources.state import SourceState
 
 _JSON: Final = "application/json"
@@ -118,6 +123,9 @@ def describe_backends(
         "backends": {
             name: {
                 "unusable": backend.unusable,
+                "queued": _count(signals.queues, name),
+                "waking": _count(signals.waking, name),
+                "resting": describe_rests(backend, signals.marks.of(name), now=now),
                 "endpoints": [
                     _describe_endpoint(endpoint, signals.get(endpoint.id), now)
                     for endpoint in backend.endpoints
@@ -128,20 +136,97 @@ def describe_backends(
     }
 
 
+def _count(queues: Mapping[str, BackendQueue], backend: str) -> int:
+    queue = queues.get(backend)
+    return 0 if queue is None else len(queue.waiting)
+
+
+def describe_rests(
+    backend: Backend, rests: Mapping[str, Rest], *, now: float
+) -> list[dict[str, object]]:
+    """Return what of a backend is left alone, why, and for how many seconds still.
+
+    ``what`` is the credential, or an endpoint's address. ``announced``: it refused nothing, and
+    serves where nothing else is left.
+    """
+    names = {endpoint.id: endpoint.address for endpoint in backend.endpoints}
+    names[credential_subject(backend.credential)] = "credential"
+    return [
+        {
+            "what": names[subject],
+            "why": rest.failure,
+            "for_s": round(rest.until - now, 3),
+            "announced": rest.announced,
+        }
+        for subject, rest in sorted(rests.items())
+        if subject in names and rest.until > now
+    ]
+
+
 def _describe_endpoint(
     endpoint: Endpoint, signal: EndpointSignal | None, now: float
 ) -> dict[str, object]:
-    said: dict[str, object] = {
+    known = EndpointSignal() if signal is None else signal
+    return {
         "address": endpoint.address,
         "zone": endpoint.zone,
-        "in_flight": 0 if signal is None else signal.in_flight,
-        "latency_s": None,
-        "age_s": None,
+        "in_flight": known.in_flight,
+        "ttft_s": _describe_classes(known.ttft_s, now),
+        "latency_s": _describe_classes(known.latency_s, now),
+        "tokens_per_s": _describe_average(known.tokens_per_s, now),
+        "errors": round(known.errors_now(now), 3),
+        "ejected": None if signal is None else describe_ejection(signal.breaker, now=now),
+        "engine": _describe_engine(known.engine, now),
     }
-    if signal is not None and not math.isnan(signal.latency_s):
-        said["latency_s"] = round(signal.latency_s, 6)
-        said["age_s"] = round(now - signal.observed_at, 3)
-    return said
+
+
+def _describe_engine(load: EngineLoad | None, now: float) -> dict[str, object] | None:
+    """Return what the engine said of itself; None if nobody heard it."""
+    if load is None:
+        return None
+    return {
+        "waiting": load.waiting,
+        "running": load.running,
+        "kv_use": None if load.kv_use is None else round(load.kv_use, 3),
+        "age_s": round(now - load.at, 3),
+        "believed": load.is_fresh(now),
+    }
+
+
+def describe_ejection(breaker: Breaker, *, now: float) -> dict[str, object] | None:
+    """Return since when an endpoint is left out and why; None while it may serve.
+
+    ``breaker`` and ``probe`` are there where they are the reason; ``due_in_s`` is when a request
+    tries the endpoint, None while one does.
+    """
+    said: dict[str, object] = {}
+    if breaker.state != "closed":
+        due_in_s = None if breaker.state == "half_open" else max(0.0, breaker.due_at - now)
+        said["breaker"] = {
+            "state": breaker.state,
+            "why": breaker.why,
+            "for_s": round(now - breaker.opened_at, 3),
+            "due_in_s": None if due_in_s is None else round(due_in_s, 3),
+        }
+    if breaker.unwell_since is not None:
+        said["probe"] = {"for_s": round(now - breaker.unwell_since, 3)}
+    return said or None
+
+
+def _describe_classes(averages: Sequence[Average], now: float) -> dict[str, object]:
+    """Return the averages by the class of prompts, in tokens: those that anything is known of."""
+    names = [*(f"<={tokens}" for tokens in PROMPT_CLASSES), f">{PROMPT_CLASSES[-1]}"]
+    return {
+        name: _describe_average(average, now)
+        for name, average in zip(names, averages, strict=True)
+        if not math.isnan(average.value)
+    }
+
+
+def _describe_average(average: Average, now: float) -> dict[str, object] | None:
+    if math.isnan(average.value):
+        return None
+    return {"value": round(average.value, 6), "age_s": round(now - average.at, 3)}
 
 
 def _builtins(backend: Backend) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -23,23 +24,34 @@ from urllib.request import getproxies_environment
 from aiohttp import web
 
 from switchboard_dataplane.admin import Admin
+from switchboard_dataplane.admission import Admission
+from switchboard_dataplane.attempts import Attempts
+from switchboard_dataplane.failover import Failover
 from switchboard_dataplane.front.port import PublicPort
 from switchboard_dataplane.front.routes import PATIENCE, Patience, Routes
 from switchboard_dataplane.in_force import InForce
 from switchboard_dataplane.lifecycle import LAST_WORDS_S, LiveRequests, shut_down
+from switchboard_dataplane.peers import Peers, build_peers
 from switchboard_dataplane.process import prepare_process
 from switchboard_dataplane.proxy import Proxy
 from switchboard_dataplane.settings import Settings, split_address
+from switchboard_dataplane.signals.breaker import Ejections
+from switchboard_dataplane.signals.endpoints import SignalTable
+from switchboard_dataplane.signals.scraping import engines_by_backend
 from switchboard_dataplane.snapshot import SnapshotBuilder
 from switchboard_dataplane.sources.disk import DiskSnapshot
 from switchboard_dataplane.sources.follow import Follower
 from switchboard_dataplane.sources.key_file import KeyFile
 from switchboard_dataplane.sources.redis_source import RedisSource
+from switchboard_dataplane.sources.sharing import Sharing
 from switchboard_dataplane.telemetry.exporters import Telemetry, build_telemetry
 from switchboard_dataplane.telemetry.metrics import Gauges
-from switchboard_dataplane.telemetry.outcome import Observer, OutcomeQueue
+from switchboard_dataplane.telemetry.outcome import Observer, Outcome, OutcomeQueue
+from switchboard_dataplane.telemetry.tracing import Tracing
 from switchboard_dataplane.upstream.bound import Bounds
 from switchboard_dataplane.upstream.choose import choose_upstream
+from switchboard_dataplane.upstream.getting import Getter
+from switchboard_dataplane.upstream.probing import Prober, asking
 from switchboard_dataplane.upstream.tls import tls_context
 from switchboard_dataplane.upstream.transport import Upstream
 from switchboard_policy.errors import Malformed
@@ -67,6 +79,7 @@ class DataPlane:
     outcomes: OutcomeQueue
     telemetry: Telemetry
     upstream: Upstream
+    beside: "Beside"
     port: int = 0
     admin_port: int = 0
     _servers: list[PublicPort | web.Server] = field(default_factory=list["PublicPort | web.Server"])
@@ -77,6 +90,8 @@ class DataPlane:
         """Follow the store and listen; raises OSError where a port is taken."""
         self._tasks.append(asyncio.create_task(self.follower.run()))
         self._tasks.append(asyncio.create_task(self._refresh()))
+        self._tasks.append(asyncio.create_task(self.beside.peers.run()))
+        self._tasks.append(asyncio.create_task(self.beside.prober.run()))
         # The admin port first: probes are answered before anybody is served.
         self.admin_port = await self._listen(
             web.Server(self.admin.handle, access_log=None), self.settings.admin
@@ -99,6 +114,7 @@ class DataPlane:
         for server in self._servers:
             await server.shutdown(LAST_WORDS_S)
         await self.upstream.close()
+        await self.beside.getter.close()
         self.outcomes.drain()
         await asyncio.to_thread(self.telemetry.shutdown)
 
@@ -135,6 +151,15 @@ class DataPlane:
             self.in_force.refresh()
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What runs beside the requests: probes, engines' metrics, and what peers tell each other."""
+
+    getter: Getter
+    peers: Peers
+    prober: Prober
+
+
 def build(
     settings: Settings,
     *,
@@ -149,12 +174,10 @@ def build(
     ``observers`` take in outcomes in batches, after the metrics did. ``patience`` is for callers.
     """
     loop = asyncio.get_running_loop()
-    clock, today = monotonic, partial(datetime.now, UTC)  # what loop.time() asks by a detour
     # Chance spreads load and jitters waits; nothing secret hangs on it.
     rng = Random()  # noqa: S311
     live, pod = LiveRequests(), _pod(settings)
-    builder = SnapshotBuilder(keyring(), zone=settings.zone)
-    in_force = InForce(builder, keyring=keyring, live_pods=lambda: follower.state().live_pods)
+    in_force = _in_force(settings, keyring, live_pods=lambda: follower.state().live_pods, rng=rng)
     gauges = _gauges(
         in_force, refused=lambda: len(follower.state().refused), dropped=lambda: outcomes.dropped
     )
@@ -164,39 +187,33 @@ def build(
         pod=pod,
         keyring=keyring,
         apply=in_force.apply,
-        clock=clock,
+        # What loop.time() asks, asked without the detour; so everywhere here.
+        clock=monotonic,
         random=rng,
         disk=_disk(settings),
         propagated=lambda ms: telemetry.metrics.propagated(ms / 1000),
     )
     outcomes = OutcomeQueue(observers=(telemetry.metrics.fold, *observers), later=loop.call_later)
-    upstream = _upstream(settings)
-    proxy = Proxy(
-        snapshot=in_force.current,
-        signals=in_force.signals,
-        upstream=upstream,
-        observe=outcomes.put,
-        shutting_down=lambda: live.expired,
-        clock=clock,
-        bounds=Bounds(clock=clock, call_later=loop.call_later),
-        today=today,
-        rng=rng,
-        tracing=telemetry.tracing,
-        detail_headers=settings.detail_headers,
-    )
-    limit = settings.body_limit_bytes
-    routes = Routes(
-        proxy=proxy, live=live, snapshot=in_force.current, body_limit_bytes=limit, patience=patience
-    )
+    tls = _tls(settings)
+    upstream = _upstream(tls)
     return DataPlane(
         settings=settings,
-        public=PublicPort(routes, lane=settings.lane, loop=loop, clock=clock, today=today),
+        public=_public(
+            settings,
+            in_force=in_force,
+            upstream=upstream,
+            observe=outcomes.put,
+            live=live,
+            tracing=telemetry.tracing,
+            rng=rng,
+            patience=patience,
+        ),
         admin=Admin(
             in_force=in_force,
             source=follower.state,
             live=live,
             exposition=telemetry.exposition,
-            clock=clock,
+            clock=monotonic,
         ),
         follower=follower,
         in_force=in_force,
@@ -204,6 +221,14 @@ def build(
         outcomes=outcomes,
         telemetry=telemetry,
         upstream=upstream,
+        beside=_beside(
+            settings,
+            sharing=Sharing(source, pod=pod.name, keyring=keyring, clock=monotonic, random=rng),
+            in_force=in_force,
+            follower=follower,
+            getter=Getter(tls=tls, pod=pod.name),
+            rng=rng,
+        ),
     )
 
 
@@ -282,18 +307,118 @@ async def _run(settings: Settings, *, source: RedisSource, keys: KeyFile) -> int
     return status
 
 
+def _in_force(
+    settings: Settings,
+    keyring: Callable[[], Keyring],
+    *,
+    live_pods: Callable[[], int],
+    rng: Random,
+) -> InForce:
+    signals = SignalTable(Ejections(chance=rng.random))
+    builder = SnapshotBuilder(keyring(), zone=settings.zone)
+    in_force = InForce(builder, keyring=keyring, live_pods=live_pods, signals=signals)
+    signals.ejected.rule_of = in_force.breaker_rule
+    signals.ejected.is_there = in_force.is_there
+    return in_force
+
+
+def _public(
+    settings: Settings,
+    *,
+    in_force: InForce,
+    upstream: Upstream,
+    observe: Callable[[Outcome], None],
+    live: LiveRequests,
+    tracing: Tracing | None,
+    rng: Random,
+    patience: Patience,
+) -> PublicPort:
+    loop, today = asyncio.get_running_loop(), partial(datetime.now, UTC)
+    admission = Admission(
+        snapshot=in_force.current, signals=in_force.signals, clock=monotonic, rng=rng
+    )
+    failover = Failover(
+        signals=in_force.signals,
+        admission=admission,
+        budgets=in_force.budgets,
+        clock=monotonic,
+        today=today,
+        rng=rng,
+    )
+    proxy = Proxy(
+        snapshot=in_force.current,
+        signals=in_force.signals,
+        failover=failover,
+        admission=admission,
+        attempts=Attempts(
+            failover=failover,
+            hedges=in_force.hedges,
+            upstream=upstream,
+            bounds=Bounds(clock=monotonic, call_later=loop.call_later),
+            clock=monotonic,
+            today=today,
+        ),
+        observe=observe,
+        shutting_down=lambda: live.expired,
+        clock=monotonic,
+        rng=rng,
+        tracing=tracing,
+        detail_headers=settings.detail_headers,
+    )
+    limit = settings.body_limit_bytes
+    routes = Routes(
+        proxy=proxy, live=live, snapshot=in_force.current, body_limit_bytes=limit, patience=patience
+    )
+    return PublicPort(routes, lane=settings.lane, loop=loop, clock=monotonic, today=today)
+
+
+def _beside(
+    settings: Settings,
+    *,
+    sharing: Sharing,
+    in_force: InForce,
+    follower: Follower,
+    getter: Getter,
+    rng: Random,
+) -> Beside:
+    peers = build_peers(
+        sharing,
+        scope=settings.scope,
+        in_force=in_force,
+        pods=lambda: follower.state().pods,
+        getter=getter,
+        clock=monotonic,
+        random=rng,
+    )
+    prober = Prober(
+        snapshot=in_force.current,
+        signals=in_force.signals,
+        ask=asking(getter),
+        clock=monotonic,
+        chance=rng.random,
+    )
+    return Beside(getter, peers, prober)
+
+
 def _gauges(in_force: InForce, *, refused: Callable[[], int], dropped: Callable[[], int]) -> Gauges:
     return Gauges(
         in_flight=in_force.in_flight,
+        ejected=in_force.ejected,
+        queued=in_force.queued,
+        waking=in_force.waking,
+        engines=lambda: engines_by_backend(in_force.signals, monotonic()),
         revision=in_force.running_revision,
         refused=refused,
         dropped=dropped,
     )
 
 
-def _upstream(settings: Settings) -> Upstream:
+def _tls(settings: Settings) -> ssl.SSLContext:
     with _naming(f"--upstream-ca-file {settings.upstream_ca_file}"):
-        tls = tls_context(settings.upstream_ca_file)
+        return tls_context(settings.upstream_ca_file)
+
+
+def _upstream(tls: ssl.SSLContext) -> Upstream:
     with _naming("the environment"):
         return choose_upstream(tls=tls, proxies=getproxies_environment())
 

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Final
 
 from switchboard_dataplane.decision.verdict import Candidate, Plan, Rejection, Tried
+from switchboard_dataplane.race import Answer, BegunBy, Race, Run
 from switchboard_dataplane.telemetry.cost import cost_microdollars
-from switchboard_dataplane.telemetry.outcome import Attempt, Outcome
+from switchboard_dataplane.telemetry.outcome import Attempt, Outcome, RaceEnd, Won
 from switchboard_dataplane.upstream.attempt import StreamedAnswer, WholeAnswer
 from switchboard_dataplane.wire.prompts import tokens_of
 from switchboard_dataplane.wire.usage import Usage
@@ -19,7 +20,9 @@ from switchboard_policy.names import (
 )
 
 if TYPE_CHECKING:
+    from switchboard_dataplane.decision.following import Wait
     from switchboard_dataplane.decision.running import Snapshot
+    from switchboard_dataplane.errors import UpstreamError
     from switchboard_dataplane.signals.endpoints import EndpointSignal
     from switchboard_dataplane.telemetry.tracing import RequestSpan
     from switchboard_dataplane.wire.asks import Ask
@@ -30,30 +33,49 @@ _ANY_OK: Final = range(200, 300)
 class Call:
     """A request; times are the event loop's, in seconds.
 
-    ``candidate`` is the last attempt's, ``attempt_at`` when it began. ``holding`` is the signal in
-    which the answering attempt is still counted as in flight. ``begun`` says that the head of the
-    answer has gone out, so an error can only end it.
+    ``until`` is when the deadline is over, 0 before the first attempt. ``candidate`` is the last
+    attempt's, ``attempt_at`` when it began. ``holding`` is the signal in which the answering
+    attempt is still counted as in flight. ``begun`` says that the head of the answer has gone out,
+    so an error can only end it; ``breaks`` are the backends whose streams broke after that.
+    ``failure`` is what went wrong last. ``race`` are attempts that are under way beside each other,
+    None where there is one at a time; ``begun_by`` says why the answering attempt began.
     """
 
     def __init__(self, api: Api, started_at: float) -> None:
         self.api: Final = api
         self.started_at: Final = started_at
-        self.attempts: list[Attempt] = []
-        self.tried: list[Tried] = []
         self.span: RequestSpan | None = None
         self.snapshot: Snapshot | None = None
         self.ask: Ask | None = None
         self.plan: Plan | None = None
         self.rejection: Rejection | None = None
         self.candidate: Candidate | None = None
-        self.attempt_at: float = 0.0
+        self.until = 0.0
+        self.attempt_at = 0.0
+        self.attempts: list[Attempt] = []
+        self.tried: list[Tried] = []
+        self.next_step: Candidate | Wait | None = None
+        self.failure: UpstreamError | None = None
+        self.race: Race | None = None
+        self.races: list[RaceEnd] = []
+        self.begun_by: BegunBy = ""
+        self.waited_s = 0.0
+        self.retries_denied = 0
         self.answer: WholeAnswer | StreamedAnswer | None = None
         self.holding: EndpointSignal | None = None
         self.begun = False
         self.status = 0
         self.error = ""
         self.ttft_s: float | None = None
+        self.breaks: list[str] = []
         self.caller_left = False
+
+    @property
+    def writing_since(self) -> float:
+        """When the answer's first content came; of a whole or second answer, its attempt began."""
+        if self.ttft_s is None or self.breaks:
+            return self.attempt_at
+        return self.started_at + self.ttft_s
 
     def details(self) -> list[tuple[str, str]]:
         """Return the headers that tell the caller how the request was routed."""
@@ -61,12 +83,14 @@ class Call:
         if self.snapshot is not None:
             headers.append((HEADER_REVISION, self.snapshot.revision))
         if self.plan is not None:
-            headers.append((HEADER_RULE, self.plan.rule.name))
+            headers += (
+                (HEADER_RULE, self.plan.rule.name),
+                (HEADER_ATTEMPTS, str(len(self.attempts))),
+            )
         if self.candidate is not None:
             headers += (
                 (HEADER_BACKEND, self.candidate.endpoint.backend.name),
                 (HEADER_TIER, self.candidate.tier.name),
-                (HEADER_ATTEMPTS, str(len(self.attempts))),
             )
         headers.append((HEADER_REASON, self.reason()))
         return headers
@@ -74,15 +98,27 @@ class Call:
     def reason(self) -> str:
         """Say in a word why the request ended where it did.
 
-        The code of an error; else ``fallback:`` and the last failure, ``tier_unavailable`` where
-        an earlier tier had nothing that may serve, or ``primary``.
+        The code of an error; else ``raced`` or ``hedged`` where the attempt that answered had begun
+        beside a silent one, ``fallback:`` and the last failure (``retry:`` where all attempts
+        were at one backend), ``panic`` where ejections were ignored, ``spill:`` and the threshold
+        that an earlier tier had passed, ``tier_unavailable`` where one had nothing that may serve,
+        or ``primary``.
         """
         if self.error:
             return self.error
-        failures = [attempt.failure for attempt in self.attempts if attempt.failure]
+        if self.begun_by:
+            return self.begun_by
+        failures = [one.failure for one in self.attempts if one.failure and not one.lost]
         if failures:
-            return f"fallback:{failures[-1]}"
-        below = self.candidate is not None and self.candidate.tier_index > 0
+            last = self.attempts[-1].backend
+            moved = any(attempt.backend != last for attempt in self.attempts)
+            return f"{'fallback' if moved else 'retry'}:{failures[-1]}"
+        candidate = self.candidate
+        if candidate is not None and candidate.panic:
+            return "panic"
+        if self.plan is not None and self.plan.spills:
+            return f"spill:{self.plan.spills[0].cause}"
+        below = candidate is not None and candidate.tier_index > 0
         return "tier_unavailable" if below else "primary"
 
     def outcome(self, now: float) -> Outcome:
@@ -91,6 +127,9 @@ class Call:
             at=now, api=self.api, status=self.status, duration_s=now - self.started_at
         )
         outcome.attempts = tuple(self.attempts)
+        outcome.races = tuple(self.races)
+        outcome.breaks = tuple(self.breaks)
+        outcome.retries_denied = self.retries_denied
         outcome.ttft_s = self.ttft_s
         outcome.error = self.error
         outcome.caller_left = self.caller_left
@@ -105,21 +144,103 @@ class Call:
         if self.plan is not None:
             outcome.policy = self.plan.policy.name
             outcome.rule = self.plan.rule.name
+            outcome.spills = self.plan.spills
             outcome.guardrails = self.plan.guardrails
             outcome.expression_errors = self.plan.expression_errors
         if self.candidate is not None:
             _served(outcome, self.candidate, self._usage())
         return outcome
 
+    def begin_anew(self) -> None:
+        """Forget what an earlier answer's attempts have left."""
+        self.failure = self.next_step = None
+
+    def take_next_step(self) -> "Candidate | Wait | None":
+        """Return the step that is known already, once; None if there is none."""
+        step, self.next_step = self.next_step, None
+        return step
+
+    def take(self, run: Run, answer: Answer, now: float) -> None:
+        """Take in the answer of an attempt: it is the request's, and in flight until that ends."""
+        self.answer, self.holding, self.begun_by = answer, run.signal, run.begun_by
+        self.record(run, "", now)
+
+    def record(self, run: Run, failure: str, now: float) -> None:
+        """Take in that an attempt is over: the last one, so far.
+
+        One of a race that was given up has read the prompt all the same.
+        """
+        self.candidate, self.attempt_at = run.candidate, run.began_at
+        endpoint = run.candidate.endpoint
+        given_up = run.lost or (failure == "cancelled" and self.race is not None)
+        attempt = Attempt(
+            endpoint.backend.name,
+            endpoint.id,
+            run.candidate.tier.name,
+            failure,
+            now - run.began_at,
+            lost=run.lost,
+        )
+        if given_up and self.ask is not None:
+            _account(attempt, run.candidate, Usage(self.ask.view.tokens, 0, estimated=True))
+        self.attempts.append(attempt)
+        if self.race is not None:
+            self.race.leave(run)
+        if run.span is not None:
+            run.span.end(failure)
+
+    def end_race(self, race: Race, winner: Run | None) -> None:
+        """Take in the end of a race; where nobody won the last tokens are the outcome's."""
+        won: Won = "none"
+        if winner is not None:
+            won = "first" if winner is race.first else "second"
+        self.races.append(RaceEnd(race.first.candidate.tier.name, won))
+        self.race = None
+        if winner is None and self.attempts and self.attempts[-1].failure == "cancelled":
+            self.attempts[-1].input_tokens = 0
+            self.attempts[-1].cost_microdollars = None
+
+    def give_up_answer(self, failure: str, now: float) -> None:
+        """Take the stream that broke for a failed attempt: another is to take its place."""
+        usage = self._usage()
+        if usage is None or self.candidate is None:
+            return
+        attempt = self.attempts[-1]
+        attempt.failure, attempt.duration_s = failure, now - self.attempt_at
+        _account(attempt, self.candidate, usage)
+        self.answer = None
+
+    def usage_so_far(self) -> Usage | None:
+        """Return what all attempts took and gave; None if nothing was served."""
+        last = self._usage()
+        broken = [one for one in self.attempts if one.input_tokens or one.output_tokens]
+        if last is None and not broken:
+            return None
+        last = last or Usage(0, 0, estimated=True)
+        return Usage(
+            last.input_tokens + sum([one.input_tokens for one in broken]),
+            last.output_tokens + sum([one.output_tokens for one in broken]),
+            last.cached_tokens,
+            estimated=last.estimated or bool(broken),
+        )
+
     def _usage(self) -> Usage | None:
-        """Return the usage, estimated where the upstream told none; None if nothing was served."""
-        if self.answer is None or self.ask is None or self.answer.status not in _ANY_OK:
+        """Return the usage, estimated where the upstream told none; None if nothing was served.
+
+        A caller that left before the answer has the prompt to account for.
+        """
+        if self.ask is None:
             return None
         prompt_tokens = self.ask.view.tokens
+        if self.answer is None:
+            left = self.caller_left and self.attempts and self.attempts[-1].failure == "cancelled"
+            return Usage(prompt_tokens, 0, estimated=True) if left else None
+        if self.answer.status not in _ANY_OK:
+            return None
         if isinstance(self.answer, StreamedAnswer):
             events = self.answer.events
             # Engines send an event for each token.
-            return events.usage or Usage(prompt_tokens, events.data_events, estimated=True)
+            return events.usage or Usage(prompt_tokens, events.content_events, estimated=True)
         if self.answer.usage is not None:
             return self.answer.usage
         output_tokens = 0 if self.api == "embeddings" else tokens_of(len(self.answer.body))
@@ -131,6 +252,7 @@ def _served(outcome: Outcome, candidate: Candidate, usage: Usage | None) -> None
     backend = candidate.endpoint.backend
     spec = backend.spec
     outcome.tier = candidate.tier.name
+    outcome.panic = candidate.panic
     outcome.backend = backend.name
     outcome.endpoint = candidate.endpoint.id
     outcome.provider = spec.provider
@@ -140,9 +262,19 @@ def _served(outcome: Outcome, candidate: Candidate, usage: Usage | None) -> None
         outcome.output_tokens = usage.output_tokens
         outcome.cached_tokens = usage.cached_tokens
         outcome.estimated = usage.estimated
-        outcome.cost_microdollars = cost_microdollars(
-            spec.pricing,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cached_tokens=usage.cached_tokens,
-        )
+        outcome.cost_microdollars = _cost(candidate, usage)
+
+
+def _account(attempt: Attempt, candidate: Candidate, usage: Usage) -> None:
+    attempt.input_tokens = usage.input_tokens
+    attempt.output_tokens = usage.output_tokens
+    attempt.cost_microdollars = _cost(candidate, usage)
+
+
+def _cost(candidate: Candidate, usage: Usage) -> float | None:
+    return cost_microdollars(
+        candidate.endpoint.backend.spec.pricing,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cached_tokens,
+    )

@@ -23,11 +23,12 @@ RouterError                        status  code                   what happens n
    ├─ UpstreamFailed                  502  upstream_server_error  once more, even the same endpoint
    ├─ UpstreamReset                   502  upstream_reset         once more, even the same endpoint
    ├─ UpstreamProtocol                502  upstream_protocol
+   ├─ UpstreamContextOverflow         400  upstream_context_overflow  a larger window only
    ├─ UpstreamAuth                    502  upstream_auth          never the same backend
    └─ UpstreamMisconfigured           502  upstream_misconfigured never the same backend
 
 What breaks after the first content has gone out is an UpstreamError too: it becomes an error
-event in the stream and is never tried again.
+event in the stream, unless the policy has the stream restarted.
 """
 
 from typing import ClassVar, Literal
@@ -41,6 +42,7 @@ Failure = Literal[
     "server_error",
     "reset",
     "protocol",
+    "context_overflow",
     "auth",
     "misconfigured",
 ]
@@ -135,6 +137,10 @@ class Busy(NoCandidate):
     """Candidates fell only because they are at their limits."""
 
     code = "overloaded"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class NotReady(RouterError):
@@ -234,12 +240,27 @@ class UpstreamProtocol(UpstreamError):
     code = "upstream_protocol"
 
 
+class UpstreamContextOverflow(UpstreamError):
+    """The prompt is longer than the model's window, and a model with a larger one is left.
+
+    Where none is, it is no failure: the caller gets the upstream's own error.
+    """
+
+    status = 400
+    type = "invalid_request_error"
+    failure = "context_overflow"
+    code = "upstream_context_overflow"
+    whole_backend = True
+
+
 class UpstreamAuth(UpstreamError):
-    """401, 402 or 403: the backend refuses our credential; the caller's has no part in it."""
+    """401, 402, 403, a 429 without quota: the backend refuses our credential, not the caller's."""
 
     failure = "auth"
     code = "upstream_auth"
     whole_backend = True
+    #: Whether it is the credential that is refused, and not perhaps this request alone.
+    lasting: bool = True
 
 
 class UpstreamMisconfigured(UpstreamError):

@@ -58,6 +58,7 @@ def _rule(rule: ir.Rule, numbers: Mapping[str, int], compile_program: Compile) -
         when=compile_program(rule.when),
         tiers=tiers,
         mask=mask,
+        spills=any(tier.spill is not None for tier in tiers),
     )
 
 
@@ -74,6 +75,7 @@ def _tier(tier: ir.Tier, numbers: Mapping[str, int]) -> Tier:
         )
         if weighted
         else (),
+        spill=tier.spill,
     )
 
 

@@ -1,24 +1,30 @@
 """The hot path, top to bottom: read, decide, attempt, answer, observe.
 
 It knows neither the server's nor the client's library: a ``Caller`` brings requests in, an
-``Upstream`` takes them out. A request binds the snapshot once and keeps it to its end.
+``Upstream`` takes them out. A request binds the snapshot with its
+decision (one that waits, with the decision that ends the wait) and keeps it to its end.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Final, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol
 
+from switchboard_dataplane.admission import Admission
+from switchboard_dataplane.attempts import Attempts
 from switchboard_dataplane.call import Call
-from switchboard_dataplane.decision.decide import decide, next_candidate
-from switchboard_dataplane.decision.pick import Rng
-from switchboard_dataplane.decision.running import Endpoint, Snapshot
-from switchboard_dataplane.decision.verdict import Candidate, Plan, Rejection, Tried
+from switchboard_dataplane.decision.decide import decide
+from switchboard_dataplane.decision.running import Snapshot
+from switchboard_dataplane.decision.scene import Rng
+from switchboard_dataplane.decision.verdict import (
+    Decision,
+    Plan,
+    Rejection,
+    Waiting,
+)
 from switchboard_dataplane.errors import (
     Busy,
-    DeadlineExceeded,
     InternalError,
     NoCandidate,
     NoRoute,
@@ -26,29 +32,23 @@ from switchboard_dataplane.errors import (
     RouterError,
     ShuttingDown,
     UpstreamError,
-    UpstreamTimeout,
 )
-from switchboard_dataplane.signals.endpoints import EndpointSignal, SignalTable
-from switchboard_dataplane.telemetry.outcome import Attempt, Outcome
+from switchboard_dataplane.failover import Failover
+from switchboard_dataplane.signals.endpoints import SignalTable
+from switchboard_dataplane.telemetry.outcome import Outcome
 from switchboard_dataplane.telemetry.tracing import Tracing
 from switchboard_dataplane.upstream.attempt import (
-    Request,
     StreamedAnswer,
     WholeAnswer,
-    open_answer,
 )
-from switchboard_dataplane.upstream.bound import Bound, Bounds
-from switchboard_dataplane.upstream.fault_log import FaultLog
 from switchboard_dataplane.upstream.relay import relay
-from switchboard_dataplane.upstream.transport import Upstream
 from switchboard_dataplane.wire.answers import Answer, error_answer, error_event
-from switchboard_dataplane.wire.asks import PATHS, Ask, body_for, read_ask
-from switchboard_dataplane.wire.headers import to_caller, to_upstream
+from switchboard_dataplane.wire.asks import Ask, read_ask
+from switchboard_dataplane.wire.headers import to_caller
+from switchboard_dataplane.wire.restart import Sent, joined
 from switchboard_policy.ir import Api
 
 log = logging.getLogger(__name__)
-
-_ANY_OK: Final = range(200, 300)
 
 
 class Caller(Protocol):
@@ -102,16 +102,15 @@ class Proxy:
 
     snapshot: Callable[[], Snapshot | None]
     signals: SignalTable
-    upstream: Upstream
+    failover: Failover
+    admission: Admission
+    attempts: Attempts
     observe: Callable[[Outcome], None]
     shutting_down: Callable[[], bool]
     clock: Callable[[], float]
-    bounds: Bounds
-    today: Callable[[], datetime]
     rng: Rng
     tracing: Tracing | None = None
     detail_headers: bool = True
-    faults: FaultLog = field(default_factory=FaultLog)
 
     async def serve(self, caller: Caller) -> None:
         """Serve a request to its end, whatever that is; its outcome is observed in any case.
@@ -154,186 +153,99 @@ class Proxy:
             raise NotReady("no policy has reached this gateway yet; send the request again")
         ask = call.ask = read_ask(caller.api, body, caller.headers)
         verdict = decide(snapshot, ask.view, self.signals, now=self.clock(), rng=self.rng)
+        if isinstance(verdict, Waiting):
+            verdict = await self.admission.wait(call, ask.view, verdict)
         if isinstance(verdict, Rejection):
             call.rejection = verdict
             raise _rejected(verdict)
         call.plan = verdict.plan
-        answer = await self._first_answer(caller, call, ask, verdict.plan, verdict.candidate)
+        first = verdict.candidate if isinstance(verdict, Decision) else None
+        self.failover.budgets[verdict.plan.policy.name].count_request(self.clock())
+        answer = await self.attempts.first_answer(call, ask, verdict.plan, caller.headers, first)
         call.status = answer.status
-        headers = [*to_caller(answer.headers), *self._details(call)]
         if isinstance(answer, WholeAnswer):
-            await caller.send(Answer(answer.status, headers, answer.body))
+            await caller.send(Answer(answer.status, self._headers(call, answer), answer.body))
         else:
-            await self._stream(caller, call, answer, headers)
-
-    async def _first_answer(
-        self, caller: Caller, call: Call, ask: Ask, plan: Plan, candidate: Candidate
-    ) -> WholeAnswer | StreamedAnswer:
-        """Try candidates until one answers; what went wrong last is what the caller hears."""
-        deadline_ms = plan.policy.spec.deadline_ms
-        if ask.view.deadline_ms is not None:
-            deadline_ms = min(deadline_ms, ask.view.deadline_ms)
-        until = self.clock() + deadline_ms / 1000
-        following: Candidate | None = candidate
-        failure: UpstreamError | None = None
-        while following is not None:
-            call.candidate = candidate = following
-            try:
-                answer = await self._attempt(caller, call, ask, candidate, until=until)
-            except UpstreamError as error:
-                failure = error
-                call.tried.append(_tried(candidate, error))
-            else:
-                call.answer = answer
-                return answer
-            if self.clock() >= until:
-                raise DeadlineExceeded(
-                    f"no answer within the deadline of {deadline_ms} ms "
-                    f"({len(call.attempts)} attempts)"
-                ) from failure
-            following = self._following(call, plan, call.tried)
-        raise _exhausted(failure, len(call.attempts)) from failure
-
-    def _following(self, call: Call, plan: Plan, tried: Sequence[Tried]) -> Candidate | None:
-        if len(tried) >= plan.policy.spec.attempts:
-            return None
-        return next_candidate(plan, tried, self.signals, now=self.clock(), rng=self.rng)
-
-    async def _attempt(
-        self, caller: Caller, call: Call, ask: Ask, candidate: Candidate, *, until: float
-    ) -> WholeAnswer | StreamedAnswer:
-        """Try one endpoint; it counts as in flight until the attempt fails or the call ends."""
-        endpoint = candidate.endpoint
-        signal = self.signals[endpoint.id]
-        request = self._request(caller, call, ask, endpoint)
-        call.attempt_at = self.clock()
-        signal.in_flight += 1
-        failure = "cancelled"
-        try:
-            answer = await self._bounded(call, ask, candidate, request, until=until, signal=signal)
-            failure = ""
-        except UpstreamError as error:
-            failure = error.failure
-            self.faults.note(endpoint, error, now_s=self.clock())
-            raise
-        finally:
-            now = self.clock()
-            if failure:
-                signal.in_flight -= 1
-            else:
-                call.holding = signal
-            attempt = Attempt(
-                endpoint.backend.name,
-                endpoint.id,
-                candidate.tier.name,
-                failure,
-                now - call.attempt_at,
-            )
-            call.attempts.append(attempt)
-            if call.span is not None:
-                call.span.end_attempt(attempt)
-        return answer
-
-    async def _bounded(
-        self,
-        call: Call,
-        ask: Ask,
-        candidate: Candidate,
-        request: Request,
-        *,
-        until: float,
-        signal: EndpointSignal,
-    ) -> WholeAnswer | StreamedAnswer:
-        """Open an answer within the attempt's time, and tell the endpoint's signal of it.
-
-        The signal takes the time to the first content of a stream, and to the head of a whole
-        answer: each is when that answer's first byte of use is here.
-        """
-        endpoint = candidate.endpoint
-        timeouts = endpoint.backend.spec.timeouts
-        bound = self.bounds.until(min(until, call.attempt_at + timeouts.total_ms / 1000))
-        patience: Bound | None = None
-        if request.stream:
-            patience = self._move_on_at(
-                call.attempt_at + timeouts.first_token_ms / 1000, call, candidate, bound
-            )
-        try:
-            answer = await open_answer(
-                self.upstream, endpoint, request, bound, clock=self.clock, now=self.today
-            )
-        except TimeoutError as error:
-            waited_s = self.clock() - call.attempt_at
-            if self.clock() >= until:
-                # The caller's haste is no fault of the endpoint: it was at least this slow.
-                signal.observe(waited_s, self.clock())
-            else:
-                signal.observe_error(self.clock())
-            raise UpstreamTimeout(f"the upstream gave no answer in {waited_s:.3g} s") from error
-        except UpstreamError:
-            signal.observe_error(self.clock())
-            raise
-        finally:
-            bound.stop()
-            if patience is not None:
-                patience.stop()
-        if answer.status in _ANY_OK:
-            now = self.clock()
-            first_at = answer.head_at if isinstance(answer, WholeAnswer) else now
-            signal.observe(first_at - call.attempt_at, now)
-        return answer
-
-    def _move_on_at(self, at: float, call: Call, candidate: Candidate, bound: Bound) -> Bound:
-        """End the attempt at ``at`` if another candidate is left then; else let it run on."""
-
-        def move_on() -> None:
-            tried = [*call.tried, Tried(candidate)]
-            if call.plan is not None and self._following(call, call.plan, tried) is not None:
-                bound.expire()
-
-        patience = self.bounds.until(at)
-        patience.watch(move_on)
-        return patience
-
-    def _request(self, caller: Caller, call: Call, ask: Ask, endpoint: Endpoint) -> Request:
-        backend = endpoint.backend
-        headers = to_upstream(caller.headers, api_key=backend.api_key)
-        if call.span is not None:
-            traced = call.span.begin_attempt(backend.name, endpoint.id)
-            headers = [pair for pair in headers if pair[0] not in traced] + [*traced.items()]
-        return Request(
-            PATHS[caller.api],
-            headers,
-            body_for(ask, backend.spec.model),
-            stream=ask.view.stream,
-            hides_usage=ask.adds_usage,
-        )
+            await self._stream(caller, call, ask, call.plan, answer)
 
     async def _stream(
-        self, caller: Caller, call: Call, answer: StreamedAnswer, headers: list[tuple[str, str]]
+        self, caller: Caller, call: Call, ask: Ask, plan: Plan, answer: StreamedAnswer
     ) -> None:
+        """Send a stream to its end; where it breaks early another may go on in its place."""
         call.ttft_s = self.clock() - call.started_at
+        within = plan.policy.spec.restart_within_chars
+        sent = Sent(within) if within and ask.choices == 1 else None
+        while (broke := await self._relay(caller, call, answer, sent)) is not None:
+            self._count_break(call, broke)
+            if sent is None or sent.final or self.clock() >= call.until:
+                raise broke
+            answer = await self._another(caller, call, ask, plan, broke)
+        if answer.events.error is not None:
+            # The upstream has told the caller itself, in an event of its own.
+            call.error = "upstream_error_event"
+        if call.holding is not None:
+            call.holding.finished(self.clock(), since=call.attempt_at)
+        await caller.end()
+
+    async def _relay(
+        self, caller: Caller, call: Call, answer: StreamedAnswer, sent: Sent | None
+    ) -> UpstreamError | None:
+        """Pass a stream on; return what broke it, None at its end."""
         timeouts = answer.endpoint.backend.spec.timeouts
         try:
-            call.begun = True
-            await caller.begin(answer.status, headers)
+            if not call.begun:
+                call.begun = True
+                await caller.begin(answer.status, self._headers(call, answer))
             await relay(
                 answer,
                 caller,
                 idle_s=timeouts.idle_ms / 1000,
                 until=call.attempt_at + timeouts.total_ms / 1000,
+                sent=sent,
             )
-            if answer.events.failed:
-                # The upstream has told the caller itself, in an event of its own.
-                call.error = "upstream_error_event"
-            await caller.end()
+        except UpstreamError as error:
+            return error
         finally:
             answer.response.close()
+        return None
+
+    def _count_break(self, call: Call, broke: UpstreamError) -> None:
+        """A stream broke after its first content: that counts against the endpoint."""
+        now, signal, candidate = self.clock(), call.holding, call.candidate
+        if signal is not None and candidate is not None:
+            call.holding = None
+            signal.failed(broke.failure, now, since=call.attempt_at)
+            signal.released(now, since=call.attempt_at)
+            self.failover.learn(call, candidate, broke)
+            call.breaks.append(candidate.endpoint.backend.name)
+
+    async def _another(
+        self, caller: Caller, call: Call, ask: Ask, plan: Plan, broke: UpstreamError
+    ) -> StreamedAnswer:
+        """Begin another stream in the place of one that broke, by the rules of any next attempt.
+
+        The endpoint that broke it comes last. Raises ``broke`` where nothing can take its place.
+        """
+        *before, broken = call.tried
+        elsewhere = [*before, replace(broken, again=False)]
+        step = self.failover.following(call, plan, elsewhere)
+        if step is None and broken.again:
+            step = self.failover.following(call, plan, call.tried)
+        if step is None:
+            raise broke
+        call.give_up_answer(broke.failure, self.clock())
+        answer = await self.attempts.first_answer(call, ask, plan, caller.headers, step)
+        if isinstance(answer, WholeAnswer):
+            # Nothing of it can stand in a stream.
+            raise broke
+        answer.opening = joined(answer.opening)
+        return answer
 
     async def _refuse(self, caller: Caller, call: Call, error: RouterError) -> None:
         """Tell the caller of an error: as the answer, or at the end of a stream that has begun."""
         call.error = error.code
         if call.begun:
-            caller.put(error_event(error))
+            caller.put(error_event(error, call.usage_so_far()))
             await caller.end()
             return
         answer = error_answer(error)
@@ -341,20 +253,22 @@ class Proxy:
         headers = [*answer.headers, *self._details(call)]
         await caller.send(Answer(answer.status, headers, answer.body))
 
+    def _headers(self, call: Call, answer: WholeAnswer | StreamedAnswer) -> list[tuple[str, str]]:
+        return [*to_caller(answer.headers), *self._details(call)]
+
     def _details(self, call: Call) -> list[tuple[str, str]]:
         return call.details() if self.detail_headers else []
 
     def _settle(self, call: Call) -> None:
-        if call.holding is not None:
-            call.holding.in_flight -= 1
-        outcome = call.outcome(self.clock())
+        now, signal = self.clock(), call.holding
+        if signal is not None:
+            signal.released(now, since=call.attempt_at)
+        outcome = call.outcome(now)
+        if signal is not None and not call.error and not call.caller_left:
+            signal.wrote(outcome.output_tokens or 0, now - call.writing_since, now)
         self.observe(outcome)
         if call.span is not None:
             call.span.end(outcome)
-
-
-def _tried(candidate: Candidate, failure: UpstreamError) -> Tried:
-    return Tried(candidate, again=failure.again, whole_backend=failure.whole_backend)
 
 
 def _rejected(rejection: Rejection) -> RouterError:
@@ -362,16 +276,6 @@ def _rejected(rejection: Rejection) -> RouterError:
         case "model_not_found":
             return NoRoute(rejection.message, param="model")
         case "overloaded":
-            return Busy(rejection.message)
+            return Busy(rejection.message, retry_after_s=rejection.retry_after_s)
         case _:
             return NoCandidate(rejection.message)
-
-
-def _exhausted(failure: UpstreamError | None, attempts: int) -> RouterError:
-    """Return the last failure in the caller's words: nothing of the upstream's own text."""
-    if failure is None:
-        return NoCandidate("no backend may serve the request")
-    tries = "the attempt" if attempts == 1 else f"all {attempts} attempts"
-    return type(failure)(
-        f"{tries} failed; the last: {failure.message}", retry_after_s=failure.retry_after_s
-    )

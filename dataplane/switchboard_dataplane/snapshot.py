@@ -8,6 +8,7 @@ the snapshot before.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -28,6 +29,8 @@ from switchboard_policy.seal import Keyring
 
 #: Programs are remembered by source: policies share expressions, and most edits change none.
 PROGRAMS_MAX: Final = 8_192
+#: Enough to tell the credentials of one backend apart.
+IDENTITY_BYTES: Final = 8
 
 #: Without the URL: what stands before an @ may be a password.
 _NO_ADDRESS: Final = "its url has no host, or a port that is not in 1..65535"
@@ -163,7 +166,13 @@ class SnapshotBuilder:
             self._backends[name] = Backend(name=name, spec=spec, unusable=_NO_ADDRESS)
             return
         api_key, unusable = self._open_credential(spec)
-        backend = Backend(name=name, spec=spec, api_key=api_key, unusable=unusable)
+        backend = Backend(
+            name=name,
+            spec=spec,
+            api_key=api_key,
+            credential=_identity(self._entries.credentials.get(name)) if api_key else "",
+            unusable=unusable,
+        )
         backend.endpoints = _endpoints(backend, self._entries.endpoints.get(name))
         self._backends[name] = backend
 
@@ -213,6 +222,13 @@ def _can_be_called(url: str) -> bool:
         return bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def _identity(sealed: ir.Credential | None) -> str:
+    """Return what tells a credential from another, without saying anything of it."""
+    if sealed is None:
+        return ""
+    return blake2b(sealed.sealed, digest_size=IDENTITY_BYTES).hexdigest()
 
 
 def _endpoints(backend: Backend, entry: ir.Endpoints | None) -> tuple[Endpoint, ...]:

@@ -12,9 +12,11 @@ import msgspec
 
 Api = Literal["chat", "completions", "embeddings"]
 Modality = Literal["text", "image", "audio", "video", "file"]
-BalanceBy = Literal["Latency", "Load", "Cost", "Locality", "Hash"]
-HashSource = Literal["header", "user", "session"]
+BalanceBy = Literal["Latency", "Load", "Cost", "Locality", "Hash", "Scorers"]
+ScoreBy = Literal["Latency", "Load", "Cost", "Locality"]
+HashSource = Literal["header", "user", "session", "prompt_prefix"]
 Provider = Literal["openai-compatible", "openai"]
+EngineKind = Literal["vllm", "sglang"]
 
 
 class HeaderMatch(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -48,10 +50,22 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
 
 class HashKey(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a Hash balance hashes; ``header`` is the name (lower case) if source is header."""
+    """What a Hash balance hashes.
+
+    ``header`` is the name (lower case) if source is header; ``prefix_bytes`` is how much of the
+    prompt's beginning counts if it is prompt_prefix.
+    """
 
     source: HashSource
     header: str = ""
+    prefix_bytes: int = 0
+
+
+class Scorer(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One of the scorers of a Scorers balance; it counts in proportion to its weight."""
+
+    by: ScoreBy
+    weight: int = 1
 
 
 class Balance(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -59,6 +73,15 @@ class Balance(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
     by: BalanceBy = "Latency"
     key: HashKey | None = None
+    scorers: tuple[Scorer, ...] = ()
+
+
+class Spill(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Thresholds past which the next tier takes a tier's requests; None sets none."""
+
+    queue_wait_ms: int | None = None
+    in_flight_permille: int | None = None
+    ttft_ms: int | None = None
 
 
 class Tier(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -67,6 +90,7 @@ class Tier(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     name: str
     members: tuple[Member, ...]
     balance: Balance = Balance()
+    spill: Spill | None = None
 
 
 class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -91,6 +115,16 @@ class Guardrail(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     when: str = ""
 
 
+class Hedge(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """When a silent attempt is joined by another, for at most a share of the requests.
+
+    ``after_ms`` 0 is the 95th percentile of what such requests have taken of late.
+    """
+
+    after_ms: int = 0
+    budget_permille: int = 20
+
+
 class Policy(
     msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag="policy"
 ):
@@ -98,6 +132,8 @@ class Policy(
 
     ``models`` are public names, exact or with a trailing ``*``. ``namespace_rank`` (lower wins)
     and ``priority`` (higher wins) order the policies that claim a model name, DESIGN's precedence.
+    A stream that breaks is restarted while at most ``restart_within_chars`` of content were sent;
+    0 never restarts one.
     """
 
     name: str
@@ -108,6 +144,11 @@ class Policy(
     priority: int = 0
     attempts: int = 3
     deadline_ms: int = 120_000
+    retry_budget_permille: int = 200
+    max_retry_after_wait_ms: int = 3_000
+    max_ejected_permille: int = 500
+    restart_within_chars: int = 0
+    hedge: Hedge | None = None
 
 
 class Capabilities(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -138,6 +179,50 @@ class Timeouts(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     total_ms: int = 300_000
 
 
+class Probe(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What each endpoint is asked for, by GET, to see whether it is well; ``path`` is absolute."""
+
+    path: str
+    interval_ms: int = 5_000
+    timeout_ms: int = 2_000
+    unhealthy_after: int = 3
+    healthy_after: int = 1
+
+
+class Breaker(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """When an endpoint's failures leave it out, and for how long; the rate is in thousandths."""
+
+    consecutive_failures: int = 5
+    failure_rate_permille: int = 500
+    open_for_ms: int = 10_000
+
+
+class Health(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How it is told that an endpoint is unwell; without a ``probe`` only by its answers.
+
+    One that is new or well again comes to its full share in ``slow_start_ms``.
+    """
+
+    probe: Probe | None = None
+    breaker: Breaker = Breaker()
+    slow_start_ms: int = 30_000
+
+
+class Telemetry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Where an engine tells of its load: a Prometheus page at an absolute path, read so often."""
+
+    engine: EngineKind
+    path: str = "/metrics"
+    interval_ms: int = 1_000
+
+
+class Queue(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How many requests wait in a data plane while all endpoints are at their limit, how long."""
+
+    max_waiting: int = 100
+    max_wait_ms: int = 10_000
+
+
 class Backend(
     msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag="backend"
 ):
@@ -147,6 +232,7 @@ class Backend(
     absolute and is the one endpoint; for a service its host is the Service's DNS name, and the
     addresses come from the ``Endpoints`` entry. ``credential`` is the object key of the sealed
     credential, "" if none is wanted; if it is wanted and absent the backend may not serve.
+    Requests wait ``wake_hold_ms`` for the first endpoint of a service that has none; 0 never waits.
     """
 
     name: str
@@ -162,7 +248,11 @@ class Backend(
     zone: str = ""
     jurisdiction: str = ""
     max_in_flight: int | None = None
+    queue: Queue | None = None
+    wake_hold_ms: int = 0
     timeouts: Timeouts = Timeouts()
+    health: Health = Health()
+    telemetry: Telemetry | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

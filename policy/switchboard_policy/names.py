@@ -20,6 +20,7 @@ HEADER_REASON: Final = "x-switchboard-reason"
 HEADER_TAGS: Final = "x-switchboard-tags"
 HEADER_SESSION: Final = "x-switchboard-session"
 HEADER_DEADLINE_MS: Final = "x-switchboard-deadline-ms"
+HEADER_PRIORITY: Final = "x-switchboard-priority"
 
 APIS: Final = ("chat", "completions", "embeddings")
 MODALITIES: Final = ("text", "image", "audio", "video", "file")

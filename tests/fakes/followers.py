@@ -14,12 +14,14 @@ from switchboard_policy.store import (
     ZERO,
     Channel,
     Head,
+    Heard,
     Line,
     Manifest,
     Pod,
     Registered,
     Revision,
     StoreReader,
+    Word,
 )
 
 if TYPE_CHECKING:
@@ -125,6 +127,14 @@ class FaultyReader:
 
     async def goodbye(self, pod: str) -> None:
         await self._through().goodbye(pod)
+
+    async def share(self, word: Word) -> None:
+        await self._through().share(word)
+
+    async def shared(self, after: str, *, timeout_ms: int) -> Heard:
+        found = await self._through().shared(after, timeout_ms=timeout_ms)
+        self._through()
+        return found
 
     def _through(self) -> StoreReader:
         if self.cut:

@@ -59,7 +59,8 @@ class Reply:
     def events(self) -> list[Any]:
         """What the events of a stream carry, parsed; [DONE] as it is."""
         assert self.body.endswith(b"\n\n"), "a stream ends with a whole event"
-        data = [event.removeprefix(b"data: ") for event in self.body[:-2].split(b"\n\n")]
+        events = self.body[:-2].split(b"\n\n")
+        data = [one.removeprefix(b"data: ") for one in events if not one.startswith(b":")]
         return [one.decode() if one == b"[DONE]" else orjson.loads(one) for one in data]
 
     @property

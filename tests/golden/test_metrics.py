@@ -11,7 +11,7 @@ import pytest
 from fakes.outcomes import outcome
 from switchboard_dataplane.telemetry.exporters import build_telemetry
 from switchboard_dataplane.telemetry.metrics import Gauges
-from switchboard_dataplane.telemetry.outcome import Attempt
+from switchboard_dataplane.telemetry.outcome import Attempt, RaceEnd
 
 FOLDER = Path(__file__).parent / "metrics"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations" / "telemetry.md"
@@ -36,10 +36,15 @@ STREAMED: dict[str, Any] = {
         Attempt("ai/local", "ai/local@10.0.0.7:8000", "local", "timeout", 1.0),
         Attempt("ai/cloud", "ai/cloud@cloud.example:443", "cloud", "", 0.5),
     ),
+    "races": (RaceEnd("local", "second"),),
+    "breaks": ("ai/local", "ai/cloud"),
+    "retries_denied": 2,
     "expression_errors": 1,
     "input_tokens": 10,
     "output_tokens": 5,
     "cost_microdollars": 3.5,
+    "panic": True,
+    "spills": (("local", "inFlight"),),
     "ttft_s": 1.5,
     "error": "upstream_reset",
     "caller_left": True,
@@ -51,6 +56,10 @@ WHOLE: dict[str, Any] = STREAMED | {
     "provider": "",
     "upstream_model": "llama",
     "attempts": (Attempt("ai/local", "ai/local@10.0.0.7:8000", "local", "", 1.0),),
+    "races": (),
+    "breaks": (),
+    "retries_denied": 0,
+    "spills": (),
     "expression_errors": 0,
     "duration_s": 0.32,
     "ttft_s": None,
@@ -81,6 +90,10 @@ OUTCOMES = (
 )
 GAUGES = Gauges(
     in_flight=lambda: {"ai/cloud": 1, "ai/local": 0},
+    ejected=lambda: {"ai/cloud": 0, "ai/local": 2},
+    queued=lambda: {"ai/local": 4},
+    waking=lambda: {"ai/local": 0},
+    engines=lambda: {"ai/local": (3, 12, 0.42, 0.8), "ai/old": (0, 0, None, 7.5)},
     revision=lambda: (3, 14),
     refused=lambda: 0,
     dropped=lambda: 0,

@@ -29,7 +29,7 @@ def numbers(said: Any) -> Iterator[float]:
 
 
 def test_there_are_benchmarks() -> None:
-    assert {"decide", "propagation"} <= {path.stem for path in BENCHMARKS}
+    assert {"balance", "decide", "propagation"} <= {path.stem for path in BENCHMARKS}
 
 
 @pytest.mark.timeout(SMOKE_S + 10)

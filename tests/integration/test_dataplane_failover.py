@@ -41,7 +41,7 @@ PRICED = ir.Pricing(input_picodollars=50_000, output_picodollars=80_000)
     [
         ({"kind": "status", "status": 500}, "server_error", 3),
         ({"kind": "status", "status": 502}, "server_error", 3),
-        ({"kind": "status", "status": 429, "retry_after_s": 2}, "rate_limited", 2),
+        ({"kind": "status", "status": 429, "retry_after_s": 30}, "rate_limited", 2),
         ({"kind": "status", "status": 503}, "overloaded", 2),
         ({"kind": "status", "status": 529}, "overloaded", 2),
         ({"kind": "status", "status": 401}, "auth", 2),

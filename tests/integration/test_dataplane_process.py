@@ -79,8 +79,12 @@ async def test_the_admin_port_tells_what_runs_and_no_secret() -> None:
                 "address": "10.0.0.7:8000",
                 "zone": "zone-a",
                 "in_flight": 0,
-                "latency_s": None,
-                "age_s": None,
+                "ttft_s": {},
+                "latency_s": {},
+                "tokens_per_s": None,
+                "errors": 0.0,
+                "ejected": None,
+                "engine": None,
             }
         ]
         for path in ("/policy", "/backends", "/readyz", "/metrics", "/nothing"):

@@ -114,13 +114,6 @@ async def test_an_event_that_does_not_end_is_cut_off() -> None:
     assert len(body) < 1000
 
 
-async def test_an_upstreams_own_error_event_is_passed_and_none_is_added() -> None:
-    error = event(error={"message": "out of memory", "code": 500})
-    body, gw = await stream_of(said("hi"), error)
-    assert body == said("hi") + error
-    assert gw.outcomes[0].error == "upstream_error_event"
-
-
 async def test_a_stream_that_finished_without_done_is_complete() -> None:
     body, gw = await stream_of(said("hi"), END)
     assert body == said("hi") + END

@@ -60,7 +60,14 @@ async def collector(paths: list[str]) -> AsyncGenerator[str]:
 def used_telemetry() -> Telemetry:
     """Telemetry that has a span and a metric to send."""
     gauges = Gauges(
-        in_flight=dict[str, int], revision=lambda: None, refused=lambda: 0, dropped=lambda: 0
+        in_flight=dict[str, int],
+        ejected=dict[str, int],
+        queued=dict[str, int],
+        waking=dict[str, int],
+        engines=dict,
+        revision=lambda: None,
+        refused=lambda: 0,
+        dropped=lambda: 0,
     )
     telemetry = build_telemetry(gauges, pod="pod-1", otlp=True)
     telemetry.metrics.fold([OUTCOME])

@@ -25,6 +25,10 @@ from switchboard_dataplane.telemetry.outcome import Attempt, Outcome
 
 GAUGES = Gauges(
     in_flight=lambda: {"ai/cloud": 2},
+    ejected=lambda: {"ai/cloud": 0, "ai/local": 2},
+    queued=lambda: {"ai/local": 4},
+    waking=lambda: {"ai/local": 0},
+    engines=lambda: {"ai/local": (3, 12, 0.42, 0.8), "ai/old": (0, 0, None, 7.5)},
     revision=lambda: (3, 14),
     refused=lambda: 1,
     dropped=lambda: 5,

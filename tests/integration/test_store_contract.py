@@ -17,6 +17,7 @@ from fakes.virtual_time import eventually, until
 from switchboard_dataplane.sources.redis_source import RedisSource
 from switchboard_operator.publisher import RedisStore
 from switchboard_policy.store import ZERO, Pod, Revision
+from switchboard_policy.store.signing import sign_word
 from switchboard_policy.store.writer import At
 
 
@@ -140,9 +141,9 @@ async def test_a_data_plane_needs_little_and_may_write_no_policy(rig: RedisRig) 
     await rig.writer().publish(SCOPE, "policy", epoch=1, changes=contents(1))
     await rig.client.execute_command(
         *("ACL", "SETUSER", "plane", "on", ">secret", "%R~sb:{gw/test}:*"),
-        *(f"%RW~sb:{{gw/test}}:{part}" for part in ("pods", "seen", "acks")),
+        *(f"%RW~sb:{{gw/test}}:{part}" for part in ("pods", "seen", "acks", "words")),
         *("-@all", "+hgetall", "+mget", "+xread", "+time", "+hget", "+hset", "+hdel"),
-        *("+zadd", "+zrem", "+zcount", "+xadd", "+multi", "+exec", "+eval", "+evalsha"),
+        *("+zadd", "+zrem", "+zrange", "+xadd", "+multi", "+exec", "+eval", "+evalsha"),
         "+script|load",
     )
     url = rig.url.replace("redis://", "redis://plane:secret@")
@@ -154,9 +155,14 @@ async def test_a_data_plane_needs_little_and_may_write_no_policy(rig: RedisRig) 
         assert await source.entries("policy", [backend(1).digest])
         assert await source.lines({"policy": ZERO}, timeout_ms=10)
         await source.register(Pod(name="a", revision=ZERO))
+        now_ms = (await source.shared("", timeout_ms=1)).at_ms
+        said = sign_word(OURS, topic="load", pod="a", said_ms=now_ms, body=b"{}")
+        await source.share(said)
+        assert [*(await source.shared("", timeout_ms=1000)).words] == [said]
         await source.goodbye("a")
-        with pytest.raises(ConnectionError, match="permission"):
-            await other.manifest("policy")
+        for foreign in (other.manifest("policy"), other.share(said)):
+            with pytest.raises(ConnectionError, match="permission"):
+                await foreign
     finally:
         await source.close()
         await other.close()

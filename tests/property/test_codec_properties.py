@@ -8,6 +8,7 @@ from switchboard_policy.errors import EntryRefused
 from switchboard_policy.ir import (
     Backend,
     Balance,
+    Breaker,
     Capabilities,
     Credential,
     Endpoint,
@@ -16,11 +17,18 @@ from switchboard_policy.ir import (
     Guardrail,
     HashKey,
     HeaderMatch,
+    Health,
+    Hedge,
     Match,
     Member,
     Policy,
     Pricing,
+    Probe,
+    Queue,
     Rule,
+    Scorer,
+    Spill,
+    Telemetry,
     Tier,
     Timeouts,
 )
@@ -43,10 +51,19 @@ TIERS = st.builds(
     members=some(st.builds(Member, backend=TEXT, weight=MAYBE)),
     balance=st.builds(
         Balance,
-        by=st.sampled_from(["Latency", "Load", "Cost", "Locality", "Hash"]),
+        by=st.sampled_from(["Latency", "Load", "Cost", "Locality", "Hash", "Scorers"]),
         key=st.none()
-        | st.builds(HashKey, source=st.sampled_from(["header", "user", "session"]), header=TEXT),
+        | st.builds(
+            HashKey,
+            source=st.sampled_from(["header", "user", "session", "prompt_prefix"]),
+            header=TEXT,
+            prefix_bytes=COUNT,
+        ),
+        scorers=some(
+            st.builds(Scorer, by=st.sampled_from(["Latency", "Load", "Cost"]), weight=COUNT)
+        ),
     ),
+    spill=st.none() | st.builds(Spill, queue_wait_ms=MAYBE, in_flight_permille=MAYBE),
 )
 MATCHES = st.builds(
     Match,
@@ -68,6 +85,11 @@ POLICIES = st.builds(
     priority=st.integers(-1000, 1000),
     attempts=st.sampled_from([1, 3, 7]),
     deadline_ms=st.sampled_from([1, 120_000]),
+    retry_budget_permille=st.sampled_from([0, 200]),
+    max_retry_after_wait_ms=st.sampled_from([0, 3_000]),
+    hedge=st.none() | st.builds(Hedge, after_ms=COUNT, budget_permille=COUNT),
+    max_ejected_permille=st.sampled_from([0, 500]),
+    restart_within_chars=st.sampled_from([0, 200]),
 )
 BACKENDS = st.builds(
     Backend,
@@ -94,7 +116,22 @@ BACKENDS = st.builds(
         output_picodollars=COUNT,
     ),
     max_in_flight=MAYBE,
+    queue=st.none() | st.builds(Queue, max_waiting=COUNT, max_wait_ms=COUNT),
+    wake_hold_ms=st.sampled_from([0, 30_000]),
+    telemetry=st.none()
+    | st.builds(
+        Telemetry,
+        engine=st.sampled_from(["vllm", "sglang"]),
+        path=TEXT,
+        interval_ms=st.sampled_from([1_000, 60_000]),
+    ),
     timeouts=st.builds(Timeouts, connect_ms=COUNT, total_ms=st.sampled_from([1, 300_000])),
+    health=st.builds(
+        Health,
+        probe=st.none() | st.builds(Probe, path=TEXT, interval_ms=st.sampled_from([1, 5_000])),
+        breaker=st.builds(Breaker, open_for_ms=st.sampled_from([1, 10_000])),
+        slow_start_ms=st.sampled_from([0, 30_000]),
+    ),
 )
 ENTRIES: st.SearchStrategy[Entry] = st.one_of(
     POLICIES,

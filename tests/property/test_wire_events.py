@@ -1,12 +1,16 @@
 """A stream reads the same whatever the pieces in which it arrives."""
 
+import json
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from switchboard_dataplane.wire.events import EventReader
+from switchboard_dataplane.wire.events import EventReader, opens, says_something
+from switchboard_dataplane.wire.restart import RESTARTED, Sent, joined
 from switchboard_dataplane.wire.usage import find_usage
 
 TEXTS = st.text(max_size=20) | st.sampled_from(
@@ -21,7 +25,7 @@ USAGES = st.fixed_dictionaries(
 @st.composite
 def chunks(draw: st.DrawFn) -> bytes:
     """One event as an engine may send it."""
-    kind = draw(st.sampled_from(["content", "content", "role", "usage", "comment", "both", "end"]))
+    kind = draw(st.sampled_from(KINDS))
     if kind == "comment":
         return b": keep-alive" + draw(ENDS)
     choice: dict[str, object] = {"index": 0, "delta": {}, "finish_reason": None}
@@ -40,21 +44,52 @@ def chunks(draw: st.DrawFn) -> bytes:
     return b"data:" + space + orjson.dumps(event) + draw(ENDS)
 
 
+KINDS = ["content", "content", "content", "role", "usage", "comment", "both", "end"]
+EMPTY: st.SearchStrategy[object] = st.sampled_from(["", None, False, 0, [], {}])
+VALUES = EMPTY | TEXTS | st.sampled_from([1, [0], {"a": ""}, True])
+DELTAS = st.none() | st.dictionaries(
+    st.sampled_from(["role", "content", "reasoning_content", "refusal", "tool_calls", "x"]), VALUES
+)
+CHOICES = st.fixed_dictionaries(
+    {"index": st.integers(0, 3)},
+    optional={"delta": DELTAS, "text": st.none() | TEXTS, "logprobs": st.none()},
+)
+CHUNKS = st.fixed_dictionaries(
+    {"id": TEXTS}, optional={"choices": st.none() | st.lists(CHOICES, max_size=2), "usage": EMPTY}
+)
+
+
+def pretty(chunk: object) -> bytes:
+    """An event whose data takes several lines."""
+    return orjson.dumps(chunk, option=orjson.OPT_INDENT_2).replace(b"\n", b"\ndata: ")
+
+
+DUMPS = (orjson.dumps, lambda chunk: json.dumps(chunk).encode(), pretty)
 ENDS = st.sampled_from([b"\n\n", b"\r\n\r\n", b"\n\n\n", b"\r\r"])
 STREAMS = st.builds(
     lambda events, done: b"".join(events) + (b"data: [DONE]\n\n" if done else b""),
     st.lists(chunks(), max_size=8),
     st.booleans(),
 )
+ERRORS = st.builds(
+    lambda text, end: b"data:" + orjson.dumps({"error": {"message": text}}) + end, TEXTS, ENDS
+)
+#: What follows an error is not fed, whatever it is, and however much of it comes with the error.
+BROKEN = st.builds(lambda *parts: b"".join(parts), STREAMS, ERRORS, STREAMS)
 
 
 def read(pieces: list[bytes], *, hides: bool) -> tuple[bytes, EventReader]:
+    """Feed a stream as the relay does: nothing follows an error."""
     reader = EventReader(hides_usage=hides)
-    out = b"".join([reader.feed(piece) for piece in pieces])
+    out = b""
+    for piece in pieces:
+        out += reader.feed(piece)
+        if reader.error is not None:
+            return out, reader
     return out + reader.close(), reader
 
 
-@given(STREAMS, st.lists(st.integers(0, 2000), max_size=12), st.booleans())
+@given(STREAMS | BROKEN, st.lists(st.integers(0, 2000), max_size=12), st.booleans())
 def test_pieces_make_no_difference(stream: bytes, cuts: list[int], hides: bool) -> None:
     places = sorted({cut for cut in cuts if cut < len(stream)} | {0, len(stream)})
     pieces = [stream[a:b] for a, b in pairwise(places)]
@@ -64,7 +99,7 @@ def test_pieces_make_no_difference(stream: bytes, cuts: list[int], hides: bool) 
     assert facts(cut_reader) == facts(reader)
 
 
-@given(STREAMS)
+@given(STREAMS | BROKEN)
 def test_every_byte_alone_makes_no_difference(stream: bytes) -> None:
     whole, reader = read([stream] if stream else [], hides=True)
     out, cut_reader = read([stream[n : n + 1] for n in range(len(stream))], hides=True)
@@ -99,11 +134,41 @@ def test_the_last_usage_counts(stream: bytes) -> None:
         assert reader.usage.output_tokens == usages[-1]["completion_tokens"]
 
 
-@given(STREAMS, st.integers(0, 4000))
+@given(STREAMS | BROKEN, st.integers(0, 4000))
 def test_a_cut_stream_ends_with_a_whole_event(stream: bytes, cut: int) -> None:
     out, _ = read([stream[:cut]], hides=True)
     assert not out or out.endswith((b"\n\n", b"\n\r\n", b"\r\r", b"\n"))
     assert [one for one in events_of(out) if one is not None] == events_of(out)
+
+
+@given(CHUNKS, st.sampled_from(DUMPS))
+def test_what_says_something_by_its_bytes_says_it_when_it_is_parsed(
+    chunk: dict[str, Any], dump: Callable[[object], bytes]
+) -> None:
+    assert says_something(b"data: " + dump(chunk) + b"\n\n") == is_content(chunk)
+
+
+@given(st.lists(CHUNKS, max_size=5), st.integers(0, 60))
+def test_what_was_sent_is_final_once_it_exceeds_the_bound(
+    sent: list[dict[str, Any]], room: int
+) -> None:
+    watch = Sent(room)
+    for chunk in sent:
+        watch.add(b"data: " + orjson.dumps(chunk) + b"\n\n")
+    said = [said for chunk in sent for said in said_by(chunk)]
+    texts = [one for one in said if isinstance(one, str)]
+    assert watch.final == (len(texts) < len(said) or sum(map(len, texts)) > room)
+
+
+@given(st.lists(CHUNKS, max_size=4))
+def test_what_joins_in_says_the_same_without_a_role(opening: list[dict[str, Any]]) -> None:
+    stream = b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in opening)
+    out = joined(stream)
+    assert out.startswith(RESTARTED)
+    chunks = events_of(out)
+    assert [said_by(one) for one in chunks] == [said_by(one) for one in opening]
+    assert not any("role" in (choice.get("delta") or {}) for choice in choices_of(chunks))
+    assert opens(out) == opens(stream)
 
 
 @given(TEXTS, USAGES, st.booleans())
@@ -126,7 +191,7 @@ def facts(reader: EventReader) -> tuple[object, ...]:
     counts = None
     if usage is not None:
         counts = usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.estimated
-    return counts, reader.data_events, reader.complete, reader.failed
+    return counts, reader.content_events, reader.complete, reader.error
 
 
 def lines_of(stream: bytes) -> list[bytes]:
@@ -140,3 +205,21 @@ def events_of(stream: bytes) -> list[object]:
         line.removeprefix(b"data:").strip() for line in stream.splitlines() if line[:5] == b"data:"
     ]
     return ["[DONE]" if one == b"[DONE]" else orjson.loads(one) for one in data]
+
+
+def choices_of(chunks: list[Any]) -> list[dict[str, Any]]:
+    return [choice for chunk in chunks for choice in chunk.get("choices") or ()]
+
+
+def said_by(chunk: Any) -> list[object]:
+    """What a chunk says that is not empty and no role."""
+    return [
+        said
+        for choice in choices_of([chunk])
+        for name, said in [*(choice.get("delta") or {}).items(), ("text", choice.get("text"))]
+        if said and name != "role"
+    ]
+
+
+def is_content(chunk: dict[str, Any]) -> bool:
+    return bool(said_by(chunk))

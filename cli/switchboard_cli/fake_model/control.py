@@ -72,6 +72,7 @@ def describe(engine: Engine, *, last: int) -> dict[str, object]:
             "cancelled": records.outcomes["cancelled"],
             "by_path": dict(records.by_path),
             "faults": dict(engine.dice.struck),
+            "metrics_by_reader": dict(engine.metrics_readers),
         },
         "requests": [record.head_to_json() for record in records.last(last)],
     }

@@ -1,6 +1,7 @@
 """The state behind the endpoints: settings in force, queue, faults, chance, counters."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 
@@ -61,6 +62,7 @@ class Engine:
     def reset(self) -> None:
         """Go back to the first settings with every counter at zero. Live requests go on."""
         self.metrics = EngineMetrics()
+        self.metrics_readers = Counter[str]()  # by their user agents
         self.records = Records(self._first_settings.recorded_requests)
         self._chance = Random(self._first_settings.seed)  # noqa: S311 - repeatable on purpose
         self.dice = FaultDice(self._first_settings.faults, self._first_settings.seed)

@@ -192,7 +192,8 @@ def _tell_health(engine: Engine) -> _Handler:
 
 
 def _show_metrics(engine: Engine) -> _Handler:
-    async def show_metrics(_: web.Request) -> web.StreamResponse:
+    async def show_metrics(request: web.Request) -> web.StreamResponse:
+        engine.metrics_readers[request.headers.get("user-agent", "")] += 1
         text = engine.metrics.render(
             model=engine.settings.models[0],
             running=engine.gate.running,

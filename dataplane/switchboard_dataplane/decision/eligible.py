@@ -23,7 +23,7 @@ def abilities_of(snapshot: Snapshot, policy: Policy) -> Abilities:
 
 def build_abilities(backends: Iterable[Backend | None]) -> Abilities:
     """Build the masks; a backend that is not there (None) can do nothing."""
-    usable = tools = json_schema = 0
+    usable = tools = json_schema = queues = wakes = 0
     apis: dict[str, int] = dict.fromkeys(APIS, 0)
     modalities: dict[str, int] = dict.fromkeys(MODALITIES, 0)
     windows: list[tuple[int, int]] = []
@@ -33,6 +33,8 @@ def build_abilities(backends: Iterable[Backend | None]) -> Abilities:
         bit = 1 << number
         can = backend.spec.capabilities
         usable |= bit
+        queues |= bit if backend.spec.queue is not None else 0
+        wakes |= bit if backend.spec.wake_hold_ms else 0
         for api in APIS if can.apis is None else can.apis:
             apis[api] |= bit
         for modality in MODALITIES if can.modalities is None else can.modalities:
@@ -48,6 +50,8 @@ def build_abilities(backends: Iterable[Backend | None]) -> Abilities:
         tools=tools,
         json_schema=json_schema,
         windows=tuple(sorted(windows)),
+        queues=queues,
+        wakes=wakes,
     )
 
 

@@ -3,21 +3,23 @@
 from collections.abc import Sequence
 from typing import Final
 
-from switchboard_dataplane.decision.pick import Signals
 from switchboard_dataplane.decision.request import RequestView
 from switchboard_dataplane.decision.running import Backend, Guardrail
 from switchboard_dataplane.decision.verdict import Fallen, Plan, Rejection
+from switchboard_dataplane.signals.endpoints import SignalTable
 
 _BUSY: Final = "all endpoints are at maxInFlight"
 
 
-def reject(plan: Plan, guardrails: Sequence[Guardrail], signals: Signals) -> Rejection:
+def reject(
+    plan: Plan, guardrails: Sequence[Guardrail], signals: SignalTable, *, now: float
+) -> Rejection:
     """Build the rejection of a plan that has no candidate."""
     fallen = tuple(
         Fallen(
             tier=tier.name,
             backend=name,
-            reason=_why(plan, number, guardrails, signals),
+            reason=_why(plan, number, guardrails, signals, now),
         )
         for tier in plan.rule.tiers
         for number, name in enumerate(plan.policy.backends)
@@ -35,7 +37,9 @@ def reject(plan: Plan, guardrails: Sequence[Guardrail], signals: Signals) -> Rej
     )
 
 
-def _why(plan: Plan, number: int, guardrails: Sequence[Guardrail], signals: Signals) -> str:
+def _why(
+    plan: Plan, number: int, guardrails: Sequence[Guardrail], signals: SignalTable, now: float
+) -> str:
     for guardrail in guardrails:
         if guardrail.forbids >> number & 1:
             return f"forbidden by guardrail {guardrail.name} of {guardrail.policy}"
@@ -45,12 +49,34 @@ def _why(plan: Plan, number: int, guardrails: Sequence[Guardrail], signals: Sign
     lacking = backend.unusable or _lacking(backend, plan.view)
     if lacking:
         return lacking
+    if not plan.eligible >> number & 1:
+        return "is left alone for a while, as it asked for"
+    return _why_no_endpoint(backend, signals, now)
+
+
+def _why_no_endpoint(backend: Backend, signals: SignalTable, now: float) -> str:
     if not backend.endpoints:
         return "has no endpoint that is ready"
+    standing = [one for one in backend.endpoints if one.id not in signals.ejected]
+    if not standing:
+        return _all_ejected(backend, signals, now)
     if backend.spec.max_in_flight is None:
         return "became usable while the request was being rejected"
-    busy = sum(signals[endpoint.id].in_flight for endpoint in backend.endpoints)
-    return f"{_BUSY} ({busy} in flight)"
+    busy = sum(signals[endpoint.id].in_flight for endpoint in standing)
+    queue = signals.queues.get(backend.name)
+    waiting = f", {len(queue.waiting)} waiting" if queue is not None else ""
+    return f"{_BUSY} ({busy} in flight{waiting})"
+
+
+def _all_ejected(backend: Backend, signals: SignalTable, now: float) -> str:
+    told: list[str] = []
+    for endpoint in backend.endpoints:
+        breaker = signals[endpoint.id].breaker
+        for_s = max(0.0, now - signals.ejected.get(endpoint.id, now))
+        by = "probe" if breaker.state == "closed" else "breaker"
+        told.append(f"ejected by its {by} for {for_s:.0f} s")
+    more = len(told) - 1
+    return told[0] + (f", and {more} more of its endpoints are ejected" if more else "")
 
 
 def _lacking(backend: Backend, view: RequestView) -> str:

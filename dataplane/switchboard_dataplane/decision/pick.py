@@ -1,178 +1,144 @@
 """Balance: which endpoint of a tier gets an attempt, by what is true now.
 
-A picker is a function of the endpoints that may serve (two or more) and the signals. Chance
-breaks ties, so that no two pods herd onto the same endpoint.
+A filter narrows the tier's endpoints to groups, the preferred one first; a few are drawn from a
+group by chance; a scorer compares them. Drawing, not scanning: it costs the same for five
+endpoints and for 5,000, and no two pods herd onto the same one. Chance breaks ties.
 """
 
-import hashlib
-import math
-from collections.abc import Callable, Mapping, Sequence
-from statistics import median_low
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
 
-from switchboard_dataplane.decision.request import RequestView
-from switchboard_dataplane.decision.running import Backend, Endpoint, Snapshot
-from switchboard_dataplane.signals.endpoints import EndpointSignal
+from switchboard_dataplane.decision.hashing import hash_key, pick_by_hash
+from switchboard_dataplane.decision.running import Endpoint, Pool
+from switchboard_dataplane.decision.scene import Scene
+from switchboard_dataplane.decision.score import (
+    Scorer,
+    distance,
+    expected_picodollars,
+    score_latency,
+    score_load,
+    score_weighted,
+)
 from switchboard_policy import ir
 
-#: Affinity yields where an endpoint carries more than this share of the mean load.
-HASH_LOAD_FACTOR: Final = 1.25
-#: What an answer is expected to take where the caller set no limit, in tokens.
-OUTPUT_TOKENS_EXPECTED: Final = 256
-#: How many neighbours tell the median for an endpoint that has no latency yet.
-MEDIAN_SAMPLE: Final = 16
+#: Power of two choices: nearly as good as comparing all, and pods do not herd onto the best one.
+CHOICES: Final = 2
+#: A list of scorers needs more to choose among: the cheap, the near and the quick are not one.
+SCORERS_CHOICES: Final = 8
+#: Draws for each choice; where all of them fail (most are full, or out) the group is searched.
+DRAWS: Final = 4
 
-Signals = Mapping[str, EndpointSignal]
-
-
-class Rng(Protocol):
-    """Where chance comes from: ``random.Random`` is one."""
-
-    def random(self) -> float:
-        """Return a number in [0, 1)."""
-        ...
+#: Narrows a pool to groups, the preferred one first.
+Filter = Callable[[Pool, Scene], Iterator[Sequence[Endpoint]]]
 
 
-class Scene:
-    """What a picker may look at beside the endpoints."""
-
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        view: RequestView,
-        balance: ir.Balance,
-        signals: Signals,
-        rng: Rng,
-    ) -> None:
-        self.snapshot: Final = snapshot
-        self.view: Final = view
-        self.balance: Final = balance
-        self.signals: Final = signals
-        self.rng: Final = rng
-
-
-Picker = Callable[[Sequence[Endpoint], Scene], Endpoint]
+def pick(pool: Pool, scene: Scene) -> Endpoint | None:
+    """Return the endpoint that gets the attempt; None if none of the pool may serve."""
+    by = scene.balance.by
+    checked = bool(pool.limited or scene.out or scene.spent)
+    narrow = FILTERS.get(by)
+    if narrow is not None:
+        for group in narrow(pool, scene):
+            endpoint = _pick_of(group, scene, checked=checked)
+            if endpoint is not None:
+                return endpoint
+        return None
+    if by == "Hash" and (key := hash_key(scene.view, scene.balance)):
+        home = pick_by_hash(pool, key, scene)
+        if home is not None:
+            return home
+    return _pick_of(pool.endpoints, scene, checked=checked)
 
 
-def pick_by_latency(endpoints: Sequence[Endpoint], scene: Scene) -> Endpoint:
-    """Power of two choices by peak EWMA latency times (requests in flight + 1)."""
-    one, other = _two(endpoints, scene.rng)
-    one_signal, other_signal = scene.signals[one.id], scene.signals[other.id]
-    one_latency, other_latency = one_signal.latency_s, other_signal.latency_s
-    if math.isnan(one_latency) or math.isnan(other_latency):
-        # A new endpoint starts at its group's median: at zero it would be flooded.
-        prior = _median_latency(endpoints, scene.signals)
-        one_latency = prior if math.isnan(one_latency) else one_latency
-        other_latency = prior if math.isnan(other_latency) else other_latency
-    one_cost = one_latency * (one_signal.in_flight + 1)
-    other_cost = other_latency * (other_signal.in_flight + 1)
-    return one if one_cost <= other_cost else other
+def _pick_of(group: Sequence[Endpoint], scene: Scene, *, checked: bool) -> Endpoint | None:
+    if len(group) == 1 and not checked:
+        return group[0]
+    by = scene.balance.by
+    choices = SCORERS_CHOICES if by == "Scorers" else CHOICES
+    drawn = _draw(group, choices, scene, checked=checked)
+    if len(drawn) < CHOICES:
+        return drawn[0] if drawn else None
+    table = scene.signals
+    signals = [table[endpoint.id] for endpoint in drawn]
+    costs = SCORER_OF.get(by, score_latency)(drawn, signals, group, scene)
+    least = min(costs)
+    if costs.count(least) == 1:
+        return drawn[costs.index(least)]
+    ties = [index for index, cost in enumerate(costs) if cost == least]
+    return drawn[ties[int(scene.rng.random() * len(ties))]]
 
 
-def pick_by_load(endpoints: Sequence[Endpoint], scene: Scene) -> Endpoint:
-    """Power of two choices by requests in flight, as a share of maxInFlight where both have it."""
-    one, other = _two(endpoints, scene.rng)
-    one_limit = one.backend.spec.max_in_flight
-    other_limit = other.backend.spec.max_in_flight
-    one_load = float(scene.signals[one.id].in_flight)
-    other_load = float(scene.signals[other.id].in_flight)
-    if one_limit is not None and other_limit is not None:
-        one_load, other_load = one_load / one_limit, other_load / other_limit
-    return one if one_load <= other_load else other
+# === Filters ===
 
 
-def pick_by_cost(endpoints: Sequence[Endpoint], scene: Scene) -> Endpoint:
-    """Pick the backend with the lowest expected price; one without prices comes last."""
-    prices = {
-        backend: expected_picodollars(backend, scene.view)
-        for backend in {endpoint.backend for endpoint in endpoints}
-    }
-    lowest = min(prices.values())
-    cheapest = [endpoint for endpoint in endpoints if prices[endpoint.backend] == lowest]
-    return _best_of(cheapest, scene)
+def _cheapest_first(pool: Pool, scene: Scene) -> Iterator[Sequence[Endpoint]]:
+    """Yield the endpoints of the cheapest backends first; those without a price come last."""
+    prices = {backend.name: expected_picodollars(backend, scene.view) for backend in pool.backends}
+    for price in sorted(set(prices.values())):
+        names = tuple(name for name in prices if prices[name] == price)
+        yield _part(pool, names, lambda endpoint: endpoint.backend.name)
 
 
-def pick_by_locality(endpoints: Sequence[Endpoint], scene: Scene) -> Endpoint:
-    """Pick in the data plane's own zone, else in its region, else anywhere."""
+def _nearest_first(pool: Pool, scene: Scene) -> Iterator[Sequence[Endpoint]]:
+    """Yield the data plane's own zone first, then its region, then what is beyond."""
     zone = scene.snapshot.zone
-    nearest: Sequence[Endpoint] = ()
-    if zone:
-        nearest = [endpoint for endpoint in endpoints if endpoint.zone == zone] or [
-            # Every cloud names a zone after its region: eu-west-1a, europe-west4-b.
-            endpoint
-            for endpoint in endpoints
-            if endpoint.backend.spec.region and zone.startswith(endpoint.backend.spec.region)
-        ]
-    return _best_of(nearest or endpoints, scene)
+    for far in range(3):
+        yield _part(pool, (far,), lambda endpoint: distance(endpoint, zone))
 
 
-def pick_by_hash(endpoints: Sequence[Endpoint], scene: Scene) -> Endpoint:
-    """Rendezvous hashing with bounded load; a request without the key goes by latency.
-
-    Thaler and Ravishankar (1998) for the hashing; Mirrokni, Thorup and Zadimoghaddam (2018) for
-    the bound: an endpoint may carry ceil(1.25 * mean) requests.
-    """
-    key = hash_key(scene.view, scene.balance)
-    if not key:
-        return pick_by_latency(endpoints, scene)
-    # Sessions may be long and differ only at their ends; a BLAKE2 key holds 64 bytes.
-    seed = hashlib.blake2b(key.encode()).digest()
-    total = sum(scene.signals[endpoint.id].in_flight for endpoint in endpoints)
-    bound = math.ceil(HASH_LOAD_FACTOR * (total + 1) / len(endpoints))
-    ranked = sorted(endpoints, key=lambda endpoint: _rendezvous(seed, endpoint.id), reverse=True)
-    # The bound is above the mean, so one endpoint at least is below it.
-    return next(endpoint for endpoint in ranked if scene.signals[endpoint.id].in_flight < bound)
-
-
-PICKERS: Final[Mapping[ir.BalanceBy, Picker]] = {
-    "Latency": pick_by_latency,
-    "Load": pick_by_load,
-    "Cost": pick_by_cost,
-    "Locality": pick_by_locality,
-    "Hash": pick_by_hash,
+FILTERS: Final[Mapping[ir.BalanceBy, Filter]] = {
+    "Cost": _cheapest_first,
+    "Locality": _nearest_first,
 }
+SCORER_OF: Final[Mapping[ir.BalanceBy, Scorer]] = {"Load": score_load, "Scorers": score_weighted}
 
 
-def expected_picodollars(backend: Backend, view: RequestView) -> float:
-    """Return what the request is expected to cost there; infinite where no price is known."""
-    pricing = backend.spec.pricing
-    if pricing is None:
-        return math.inf
-    output_tokens = view.max_tokens or OUTPUT_TOKENS_EXPECTED
-    return view.tokens * pricing.input_picodollars + output_tokens * pricing.output_picodollars
+def _part(
+    pool: Pool, kinds: tuple[object, ...], kind_of: Callable[[Endpoint], object]
+) -> tuple[Endpoint, ...]:
+    """Return the endpoints of these kinds, remembered in the pool."""
+    part = pool.parts.get(kinds)
+    if part is None:
+        part = tuple(endpoint for endpoint in pool.endpoints if kind_of(endpoint) in kinds)
+        pool.parts[kinds] = part
+    return part
 
 
-def hash_key(view: RequestView, balance: ir.Balance) -> str:
-    """Return what a Hash balance hashes; "" where the request does not have it."""
-    key = balance.key
-    if key is None:
-        return ""
-    if key.source == "header":
-        return view.headers.get(key.header, "")
-    return view.user if key.source == "user" else view.session
+# === Drawing ===
 
 
-def _best_of(endpoints: Sequence[Endpoint], scene: Scene) -> Endpoint:
-    if len(endpoints) == 1:
-        return endpoints[0]
-    return pick_by_latency(endpoints, scene)
+def _draw(
+    group: Sequence[Endpoint], choices: int, scene: Scene, *, checked: bool
+) -> Sequence[Endpoint]:
+    """Draw up to so many different endpoints that may serve; none only if there is none."""
+    count = len(group)
+    if count <= choices:
+        free = [one for one in group if scene.may_serve(one)] if checked else group
+        return _started(free, scene)
+    random, table = scene.rng.random, scene.signals
+    drawn: list[int] = []
+    starting = -1
+    for _ in range(DRAWS * choices):
+        index = int(random() * count)
+        if index in drawn or (checked and not scene.may_serve(group[index])):
+            continue
+        if table[group[index].id].starts and random() >= scene.share_of(group[index]):
+            starting = index
+            continue
+        drawn.append(index)
+        if len(drawn) == choices:
+            break
+    if drawn:
+        return [group[index] for index in drawn]
+    if starting >= 0:
+        return [group[starting]]
+    free = [endpoint for endpoint in group if scene.may_serve(endpoint)]
+    return _draw(free, choices, scene, checked=False)
 
 
-def _two(endpoints: Sequence[Endpoint], rng: Rng) -> tuple[Endpoint, Endpoint]:
-    count = len(endpoints)
-    one = int(rng.random() * count)
-    other = int(rng.random() * (count - 1))
-    return endpoints[one], endpoints[other if other < one else other + 1]
-
-
-def _median_latency(endpoints: Sequence[Endpoint], signals: Signals) -> float:
-    known = [
-        signal.latency_s
-        for endpoint in endpoints[:MEDIAN_SAMPLE]
-        if not math.isnan((signal := signals[endpoint.id]).latency_s)
-    ]
-    return median_low(known) if known else 1.0
-
-
-def _rendezvous(seed: bytes, endpoint_id: str) -> bytes:
-    return hashlib.blake2b(endpoint_id.encode(), key=seed, digest_size=8).digest()
+def _started(free: Sequence[Endpoint], scene: Scene) -> Sequence[Endpoint]:
+    """Leave out those that start slowly, as often as their shares say; never all of them."""
+    table = scene.signals
+    if not any(table[endpoint.id].starts for endpoint in free):
+        return free
+    return [one for one in free if scene.rng.random() < scene.share_of(one)] or free

@@ -20,8 +20,8 @@ class RequestView:
 
     ``headers`` have lower-case names. ``tokens`` are estimated (UTF-8 bytes of the prompt / 4);
     ``max_tokens`` is 0 where the caller set no limit. ``metadata`` has string values only.
-    ``deadline_ms`` is the caller's, None without one. Whoever reads the request fills it in;
-    nobody changes it after.
+    ``deadline_ms`` is the caller's, None without one; ``priority`` is the place in a queue. Whoever
+    reads the request fills it in; nobody changes it after.
     """
 
     def __init__(self, api: Api, model: str, payload: Payload, headers: Mapping[str, str]) -> None:
@@ -40,6 +40,7 @@ class RequestView:
         self.user = ""
         self.session = ""
         self.deadline_ms: int | None = None
+        self.priority = 0
         self._system: str | None = None
         self._prompt: str | None = None
         self._prompt_lower: str | None = None
@@ -80,6 +81,35 @@ def texts_of(payload: Payload, *, roles: frozenset[str]) -> Iterator[str]:
                     yield from _content_texts(said.get("content"))
     elif "user" in roles:
         yield from _content_texts(payload.get("prompt", payload.get("input")))
+
+
+def prompt_prefix(payload: Payload, size: int) -> bytes:
+    """Return the first bytes of the prompt as an engine sees it: all messages, in their order.
+
+    What a prefix cache holds begins there; a role counts as text. Empty where there is no text.
+    """
+    pieces: list[bytes] = []
+    length = 0
+    for text in _in_order(payload):
+        # No character has less than a byte: what lies beyond need not be encoded.
+        pieces.append(text[: size - length].encode(errors="replace"))
+        length += len(pieces[-1]) + 1
+        if length >= size:
+            break
+    return b"\n".join(pieces)[:size]
+
+
+def _in_order(payload: Payload) -> Iterator[str]:
+    messages = payload.get("messages")
+    if not isinstance(messages, list):
+        yield from texts_of(payload, roles=_USER_ROLES)
+        return
+    for message in cast("list[object]", messages):
+        if isinstance(message, dict):
+            said = cast("Payload", message)
+            role = said.get("role")
+            for text in _content_texts(said.get("content")):
+                yield f"{role}:{text}" if isinstance(role, str) else text
 
 
 def _content_texts(content: object) -> Iterator[str]:

@@ -33,6 +33,7 @@ class Endpoint:
 class Backend:
     """A backend with its opened credential; ``endpoints`` are those that are ready.
 
+    ``credential`` is the identity of the credential: another one for another key, "" without one.
     ``unusable`` says why nothing may be sent to it although it is published; "" if it may serve.
     Filled once by the snapshot builder (its endpoints refer back to it), never changed after.
     """
@@ -40,6 +41,7 @@ class Backend:
     name: str
     spec: ir.Backend
     api_key: str = field(default="", repr=False)
+    credential: str = ""
     unusable: str = ""
     endpoints: tuple[Endpoint, ...] = ()
 
@@ -68,17 +70,22 @@ class Tier:
     mask: int
     balance: ir.Balance
     weights: tuple[tuple[int, int], ...] = ()
+    spill: ir.Spill | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule:
-    """A rule; it matches if both ``matcher`` and ``when`` do (None always does)."""
+    """A rule; it matches if both ``matcher`` and ``when`` do (None always does).
+
+    ``spills`` says whether any tier hands requests on before anything fails.
+    """
 
     name: str
     matcher: Matcher | None
     when: Program | None
     tiers: tuple[Tier, ...]
     mask: int
+    spills: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +115,8 @@ class Abilities:
     """What the backends of one policy can do, as masks: the hard filters that need no policy.
 
     ``usable`` can be sent to at all; ``windows`` are (context window in tokens, backend's bit) of
-    those that name one.
+    those that name one. For ``queues`` requests wait where they are full, for ``wakes`` where they
+    have no endpoint.
     """
 
     usable: int
@@ -117,14 +125,31 @@ class Abilities:
     tools: int
     json_schema: int
     windows: tuple[tuple[int, int], ...]
+    queues: int
+    wakes: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pool:
-    """The endpoints of a tier's eligible backends; ``limited`` if any has a maxInFlight."""
+class Ring:
+    """Endpoints by their ``places`` on a ring of 64-bit numbers."""
 
+    places: tuple[int, ...]
+    endpoints: tuple[Endpoint, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    """The endpoints of a tier's eligible backends; ``limited`` if any has a maxInFlight.
+
+    ``ring`` and ``parts`` (some of the endpoints, by what they have in common) are remembered when
+    they are first asked for.
+    """
+
+    backends: tuple[Backend, ...]
     endpoints: tuple[Endpoint, ...]
     limited: bool
+    ring: Ring | None = None
+    parts: dict[object, tuple[Endpoint, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -107,12 +107,15 @@ class AiohttpCaller:
 class _Connection(web.RequestHandler):
     """A connection whose errors below the level of requests are told in OpenAI's shape too.
 
-    It is closed where its first request does not come; aiohttp waits for the others alone.
+    It is closed where its first request does not come (aiohttp waits for the others alone), and
+    where the caller takes nothing of what waits for it.
     """
 
-    __slots__ = ("_first_request", "_head_s")
+    __slots__ = ("_first_request", "_patience", "_stall", "_unsent_bytes")
 
     _first_request: asyncio.TimerHandle
+    _stall: asyncio.TimerHandle | None
+    _unsent_bytes: int
 
     def __init__(self, front: "AiohttpFront", patience: Patience) -> None:
         super().__init__(
@@ -121,18 +124,30 @@ class _Connection(web.RequestHandler):
             keepalive_timeout=patience.idle_s,
             **_OPTIONS,
         )
-        self._head_s = patience.head_s
+        self._patience = patience
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request."""
         super().connection_made(transport)
+        self._stall = None
         loop = asyncio.get_running_loop()
-        self._first_request = loop.call_later(self._head_s, self._close_unused)
+        self._first_request = loop.call_later(self._patience.head_s, self._close_unused)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The caller has left."""
         self._first_request.cancel()
+        self._stop_stall()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The caller does not read."""
+        super().pause_writing()
+        self._await_reading()
+
+    def resume_writing(self) -> None:
+        """The caller reads again."""
+        self._stop_stall()
+        super().resume_writing()
 
     def handle_error(
         self,
@@ -159,6 +174,25 @@ class _Connection(web.RequestHandler):
     def _close_unused(self) -> None:
         if not self._request_count:
             self.force_close()
+
+    def _await_reading(self) -> None:
+        if self.transport is not None:
+            self._unsent_bytes = self.transport.get_write_buffer_size()
+            loop = asyncio.get_running_loop()
+            self._stall = loop.call_later(self._patience.stall_s, self._close_stalled)
+
+    def _stop_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _close_stalled(self) -> None:
+        if self.transport is None:
+            return
+        if self.transport.get_write_buffer_size() < self._unsent_bytes:
+            self._await_reading()
+        else:
+            self.transport.abort()
 
 
 class AiohttpFront(web.Server):

@@ -96,7 +96,7 @@ class Follower:
         self._failures = 0
         self._look_at_s = 0.0
         self._full_syncs = 0
-        self._live_pods = 1
+        self._pods: tuple[str, ...] = (pod.name,)
         self._propagation_ms: int | None = None
         self._unacked_at_ms = 0
         self._unsaved: set[Channel] = set()
@@ -114,7 +114,7 @@ class Follower:
             refused=self._refused(),
             age_s=None if self._contact_s is None else self._clock() - self._contact_s,
             full_syncs=self._full_syncs,
-            live_pods=self._live_pods,
+            pods=self._pods,
             propagation_ms=self._propagation_ms,
         )
 
@@ -273,7 +273,7 @@ class Follower:
             # A store that is away is the other task's to say; the next word is not lost.
             with suppress(ConnectionError):
                 answer = await self._source.register(self._record())
-                self._live_pods = max(1, answer.live_pods)
+                self._pods = answer.pods or (self._pod.name,)
                 if at_ms:
                     self._propagation_ms = max(0, answer.at_ms - at_ms)
                     self._propagated(self._propagation_ms)

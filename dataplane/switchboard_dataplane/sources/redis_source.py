@@ -11,13 +11,16 @@ import msgspec
 
 from switchboard_policy.store import (
     SILENT_MS,
+    WORDS_KEPT_MS,
     Channel,
     Head,
+    Heard,
     Line,
     Manifest,
     Pod,
     Registered,
     Revision,
+    Word,
 )
 from switchboard_policy.store.connect import StoreClient
 from switchboard_policy.store.layout import (
@@ -27,12 +30,17 @@ from switchboard_policy.store.layout import (
     read_fields,
     read_head,
     read_line,
+    read_word,
+    word_parts,
 )
 
 #: A store that does not answer within this is away. Nobody waits for it but the follower.
 TIMEOUT_S: Final = 3.0
 #: Bodies are fetched in portions of this many (some 400 KB).
 ENTRIES_AT_ONCE: Final = 250
+
+#: Before every entry of a stream.
+_BEGINNING: Final = "0-0"
 
 # The operator is told only of news; a heartbeat is the time of the last word alone.
 _REGISTER: Final = """
@@ -43,7 +51,7 @@ if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], '*', 'pod', ARGV[1])
 end
 redis.call('ZADD', KEYS[2], now, ARGV[1])
-return {redis.call('ZCOUNT', KEYS[2], '(' .. (now - ARGV[3]), '+inf'), now}
+return {redis.call('ZRANGE', KEYS[2], '(' .. (now - ARGV[3]), '+inf', 'BYSCORE'), now}
 """
 
 
@@ -104,12 +112,13 @@ class RedisSource:
         """See ``StoreReader.register``."""
         keys = pod_keys(self._scope)
         record = msgspec.json.encode(pod, order="deterministic")
-        live_pods, at_ms = await self._client.run(
+        names, at_ms = await self._client.run(
             self._register_script,
             [keys.pods, keys.seen, keys.acks],
             [pod.name, record, SILENT_MS, ACKS_MAX],
         )
-        return Registered(live_pods=live_pods, at_ms=at_ms)
+        live = sorted(name.decode(errors="replace") for name in names)
+        return Registered(pods=tuple(live), at_ms=at_ms)
 
     async def goodbye(self, pod: str) -> None:
         """See ``StoreReader.goodbye``."""
@@ -119,4 +128,19 @@ class RedisSource:
             ("ZREM", keys.seen, pod),
             ("XADD", keys.acks, "MAXLEN", "~", ACKS_MAX, "*", "pod", pod),
             atomic=True,
+        )
+
+    async def share(self, word: Word) -> None:
+        """See ``StoreReader.share``."""
+        words, oldest_ms = pod_keys(self._scope).words, word.said_ms - WORDS_KEPT_MS
+        await self._client.pipeline(("XADD", words, "MINID", oldest_ms, "*", *word_parts(word)))
+
+    async def shared(self, after: str, *, timeout_ms: int) -> Heard:
+        """See ``StoreReader.shared``."""
+        words, last = pod_keys(self._scope).words, after or _BEGINNING
+        found = (await self._client.streams({words: last}, timeout_ms=timeout_ms)).get(words, ())
+        return Heard(
+            words=[read_word(parts) for _, parts in found],
+            after=found[-1][0].decode() if found else last,
+            at_ms=await self._client.now_ms(words),
         )

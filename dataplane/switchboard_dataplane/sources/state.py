@@ -32,8 +32,9 @@ class SourceState:
     ``synced``: every channel was read as a whole once, from the store or from disk; ``reason`` says
     what is wrong, "" if nothing is. ``refused`` maps objects (and ``channel/NAME`` for a channel
     that is not to be trusted) to reasons. ``age_s`` is the time since the store answered last,
-    None if it never did. ``propagation_ms`` is the newest change's way from the store's write to
-    the ack.
+    None if it never did. ``pods`` are the names of the live data planes of the scope, as the store
+    told last, this one among them. ``propagation_ms`` is the newest change's way from the store's
+    write to the ack.
     """
 
     synced: bool
@@ -43,5 +44,10 @@ class SourceState:
     refused: Mapping[str, str]
     age_s: float | None
     full_syncs: int
-    live_pods: int
+    pods: tuple[str, ...]
     propagation_ms: int | None
+
+    @property
+    def live_pods(self) -> int:
+        """How many data planes share the scope's limits, this one among them."""
+        return len(self.pods)

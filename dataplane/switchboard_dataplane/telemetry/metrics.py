@@ -47,13 +47,21 @@ _OPERATIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """What is read when the metrics are: requests in flight by backend, (epoch, sequence) of the
-    policy in force (None before the first), objects refused, outcomes dropped.
+    """What is read when the metrics are: requests in flight, ejected endpoints, requests that wait
+    for one below its limit and that wait for a first one, all by backend; what
+    engines say by backend (their requests waiting and running, the fullest KV cache, the age of
+    the oldest word in seconds),
+    (epoch, sequence) of the policy in force (None before the first), objects refused, outcomes
+    dropped.
 
     They are called from any thread.
     """
 
     in_flight: Callable[[], Mapping[str, int]]
+    ejected: Callable[[], Mapping[str, int]]
+    queued: Callable[[], Mapping[str, int]]
+    waking: Callable[[], Mapping[str, int]]
+    engines: Callable[[], Mapping[str, tuple[int, int, float | None, float]]]
     revision: Callable[[], tuple[int, int] | None]
     refused: Callable[[], int]
     dropped: Callable[[], int]
@@ -75,15 +83,7 @@ class Metrics:
         self._cost = Counter(
             "switchboard.cost.microdollars", _WHERE, "Cost in millionths of a US dollar"
         )
-        self._rejections = Counter(
-            "switchboard.rejections", ("reason",), "Requests that got an error, by its code"
-        )
-        self._left = Counter(
-            "switchboard.callers.left", ("policy",), "Requests whose caller left before the end"
-        )
-        self._expression_errors = Counter(
-            "switchboard.expression.errors", ("policy",), "CEL conditions that failed to evaluate"
-        )
+        self._trouble = _Trouble()
         self._duration = Histogram(
             "gen_ai.server.request.duration",
             ("backend", "error.type", *_SERVING[1:]),
@@ -129,9 +129,7 @@ class Metrics:
             self._decisions,
             self._fallbacks,
             self._cost,
-            self._rejections,
-            self._left,
-            self._expression_errors,
+            *self._trouble.instruments,
             self._duration,
             self._first_token,
             self._per_token,
@@ -154,19 +152,17 @@ class Metrics:
     def _fold_routing(self, outcome: Outcome) -> None:
         for attempt in outcome.attempts:
             self._attempts.add((attempt.backend, attempt.failure or "answered"))
+            if attempt.cost_microdollars:
+                broken = (attempt.backend, outcome.policy, outcome.rule, attempt.tier)
+                self._cost.add(broken, attempt.cost_microdollars)
+        where = (outcome.backend, outcome.policy, outcome.rule, outcome.tier)
         if outcome.answered:
-            where = (outcome.backend, outcome.policy, outcome.rule, outcome.tier)
             self._decisions.add(where)
-            if len(outcome.attempts) > 1:
+            if any(attempt.failure and not attempt.lost for attempt in outcome.attempts):
                 self._fallbacks.add(where)
-            if outcome.cost_microdollars:
-                self._cost.add(where, outcome.cost_microdollars)
-        if outcome.error:
-            self._rejections.add((outcome.error,))
-        if outcome.caller_left:
-            self._left.add((outcome.policy,))
-        if outcome.expression_errors:
-            self._expression_errors.add((outcome.policy,), outcome.expression_errors)
+        if outcome.cost_microdollars:
+            self._cost.add(where, outcome.cost_microdollars)
+        self._trouble.fold(outcome)
 
     def _fold_serving(self, outcome: Outcome) -> None:
         backend, provider, model = outcome.backend, outcome.provider, outcome.upstream_model
@@ -185,16 +181,137 @@ class Metrics:
             self._tokens.record((backend, operation, provider, model, "output"), given)
 
 
+def _observe_engines(gauges: Gauges) -> Sequence[Observed]:
+    def number(index: int) -> Callable[[], Mapping[Labels, float]]:
+        def read() -> Mapping[Labels, float]:
+            said = {backend: totals[index] for backend, totals in gauges.engines().items()}
+            return {(backend,): value for backend, value in said.items() if value is not None}
+
+        return read
+
+    return (
+        Observed("switchboard.engine.waiting", ("backend",), "Requests that wait", number(0)),
+        Observed("switchboard.engine.running", ("backend",), "Requests that run", number(1)),
+        Observed(
+            "switchboard.engine.kv_use", ("backend",), "Used share of the fullest cache", number(2)
+        ),
+        Observed(
+            "switchboard.signal.age",
+            ("backend",),
+            "Since the oldest of the engines' words",
+            number(3),
+            unit="s",
+        ),
+    )
+
+
+class _Trouble:
+    """The counters of what went wrong, or was kept from it."""
+
+    def __init__(self) -> None:
+        self._breaks = Counter(
+            "switchboard.stream.breaks",
+            ("backend", "policy"),
+            "Streams that an upstream broke after their first content",
+        )
+        self._races = Counter(
+            "switchboard.races",
+            ("policy", "rule", "tier", "won"),
+            "Attempts that another joined, by which one's content came first",
+        )
+        self._retries_denied = Counter(
+            "switchboard.retries.denied",
+            ("policy",),
+            "Repeats at the same backend that the retry budget did not allow",
+        )
+        self._rejections = Counter(
+            "switchboard.rejections", ("reason",), "Requests that got an error, by its code"
+        )
+        self._panics = Counter(
+            "switchboard.panics",
+            ("policy", "rule", "tier"),
+            "Requests for which ejections were ignored",
+        )
+        self._spills = Counter(
+            "switchboard.spills",
+            ("cause", "policy", "rule", "tier"),
+            "Requests that a tier handed on, by the threshold that it had passed",
+        )
+        self._left = Counter(
+            "switchboard.callers.left", ("policy",), "Requests whose caller left before the end"
+        )
+        self._expression_errors = Counter(
+            "switchboard.expression.errors", ("policy",), "CEL conditions that failed to evaluate"
+        )
+
+    @property
+    def instruments(self) -> Sequence[Instrument]:
+        """All of them, in the order of the page."""
+        return (
+            self._breaks,
+            self._races,
+            self._retries_denied,
+            self._rejections,
+            self._panics,
+            self._spills,
+            self._left,
+            self._expression_errors,
+        )
+
+    def fold(self, outcome: Outcome) -> None:
+        """Take in an outcome."""
+        for backend in outcome.breaks:
+            self._breaks.add((backend, outcome.policy))
+        for race in outcome.races:
+            self._races.add((outcome.policy, outcome.rule, race.tier, race.won))
+        if outcome.panic:
+            self._panics.add((outcome.policy, outcome.rule, outcome.tier))
+        for tier, cause in outcome.spills:
+            self._spills.add((cause, outcome.policy, outcome.rule, tier))
+        if outcome.retries_denied:
+            self._retries_denied.add((outcome.policy,), outcome.retries_denied)
+        if outcome.error:
+            self._rejections.add((outcome.error,))
+        if outcome.caller_left:
+            self._left.add((outcome.policy,))
+        if outcome.expression_errors:
+            self._expression_errors.add((outcome.policy,), outcome.expression_errors)
+
+
 def _observe(gauges: Gauges) -> Sequence[Observed]:
-    def in_flight() -> Mapping[Labels, float]:
-        return {(backend,): number for backend, number in gauges.in_flight().items()}
+    def by_backend(read: Callable[[], Mapping[str, int]]) -> Callable[[], Mapping[Labels, float]]:
+        return lambda: {(backend,): number for backend, number in read().items()}
 
     def revision() -> Mapping[Labels, float]:
         found = gauges.revision()
         return {} if found is None else {("epoch",): found[0], ("sequence",): found[1]}
 
     return (
-        Observed("switchboard.requests.in_flight", ("backend",), "Requests in flight", in_flight),
+        Observed(
+            "switchboard.requests.in_flight",
+            ("backend",),
+            "Requests in flight",
+            by_backend(gauges.in_flight),
+        ),
+        Observed(
+            "switchboard.breaker.ejected",
+            ("backend",),
+            "Endpoints left out by their breaker or their probe",
+            by_backend(gauges.ejected),
+        ),
+        Observed(
+            "switchboard.queue.waiting",
+            ("backend",),
+            "Requests that wait for an endpoint below its limit",
+            by_backend(gauges.queued),
+        ),
+        Observed(
+            "switchboard.wake.waiting",
+            ("backend",),
+            "Requests that wait for a first endpoint",
+            by_backend(gauges.waking),
+        ),
+        *_observe_engines(gauges),
         Observed(
             "switchboard.policy.revision", ("part",), "Revision of the policy in force", revision
         ),

@@ -4,7 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 log = logging.getLogger(__name__)
 
@@ -17,16 +17,44 @@ FOLD_BATCH: Final = 50
 
 
 class Attempt:
-    """One attempt; ``failure`` is its class, "" if it answered, "cancelled" if it was given up."""
+    """One attempt; ``failure`` is its class, "" if it answered, "cancelled" if the caller left.
+
+    ``lost`` says that it was ended because another's content came first: ``failure`` is then
+    "timeout" if its firstToken was over, else "lost". Tokens and cost are those of a stream that
+    broke and was answered anew, or of the prompt of one that was given up in a race; the last
+    attempt's are the outcome's.
+    """
 
     def __init__(
-        self, backend: str, endpoint: str, tier: str, failure: str, duration_s: float
+        self,
+        backend: str,
+        endpoint: str,
+        tier: str,
+        failure: str,
+        duration_s: float,
+        *,
+        lost: bool = False,
     ) -> None:
         self.backend: Final = backend
         self.endpoint: Final = endpoint
         self.tier: Final = tier
-        self.failure: Final = failure
-        self.duration_s: Final = duration_s
+        self.failure = failure
+        self.duration_s = duration_s
+        self.lost: Final = lost
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.cost_microdollars: float | None = None
+
+
+#: Who was first: the attempt that another joined, one of those that joined it, or nobody.
+Won = Literal["first", "second", "none"]
+
+
+class RaceEnd(NamedTuple):
+    """The end of a race: the tier of the attempt that was joined, and who was first."""
+
+    tier: str
+    won: Won
 
 
 class Outcome:
@@ -38,6 +66,11 @@ class Outcome:
     asked for. Tokens and cost are None where nothing was served; ``estimated`` says that the
     upstream reported no usage. Prices are those of the snapshot that the request was bound to.
     Filled in by the call that it is made of; nobody changes it after.
+    ``panic`` says that ejections were ignored when the last attempt's endpoint was picked.
+    ``spills`` are the tiers that handed the request on, each with the threshold that it had passed.
+    ``races`` are those among its attempts. ``breaks`` are the backends, in order, whose streams
+    broke after content had gone out, ``retries_denied`` the repeats that the retry budget had no
+    room for.
     """
 
     def __init__(self, *, at: float, api: str, status: int, duration_s: float) -> None:
@@ -56,6 +89,11 @@ class Outcome:
         self.upstream_model = ""
         self.revision = ""
         self.attempts: tuple[Attempt, ...] = ()
+        self.races: tuple[RaceEnd, ...] = ()
+        self.breaks: tuple[str, ...] = ()
+        self.retries_denied = 0
+        self.panic = False
+        self.spills: tuple[tuple[str, str], ...] = ()
         self.guardrails: tuple[str, ...] = ()
         self.expression_errors = 0
         self.input_tokens: int | None = None

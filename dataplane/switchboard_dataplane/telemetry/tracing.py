@@ -11,15 +11,29 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from switchboard_dataplane.telemetry.otlp import LAST_EXPORT_S
-from switchboard_dataplane.telemetry.outcome import Attempt, Outcome
+from switchboard_dataplane.telemetry.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
 
-class RequestSpan:
-    """The span of one request, with the attempt that is running."""
+class AttemptSpan:
+    """The span of one attempt; ``headers`` hand it to the upstream."""
 
-    __slots__ = ("_attempt", "_propagator", "_span", "_tracer")
+    __slots__ = ("_span", "headers")
+
+    def __init__(self, span: Span, headers: Mapping[str, str]) -> None:
+        self._span = span
+        self.headers = headers
+
+    def end(self, failure: str) -> None:
+        """Close it."""
+        _end(self._span, failure)
+
+
+class RequestSpan:
+    """The span of one request."""
+
+    __slots__ = ("_propagator", "_span", "_tracer")
 
     def __init__(
         self, tracer: trace.Tracer, span: Span, propagator: TraceContextTextMapPropagator
@@ -27,26 +41,19 @@ class RequestSpan:
         self._tracer = tracer
         self._span = span
         self._propagator = propagator
-        self._attempt: Span | None = None
 
-    def begin_attempt(self, backend: str, endpoint: str) -> Mapping[str, str]:
-        """Open an attempt's span; return the headers that hand it to the upstream."""
+    def begin_attempt(self, backend: str, endpoint: str) -> AttemptSpan:
+        """Open the span of an attempt."""
         context = trace.set_span_in_context(self._span)
-        self._attempt = self._tracer.start_span(
+        span = self._tracer.start_span(
             f"attempt {backend}",
             context,
             SpanKind.CLIENT,
             {"switchboard.backend": backend, "switchboard.endpoint": endpoint},
         )
         carrier: dict[str, str] = {}
-        self._propagator.inject(carrier, trace.set_span_in_context(self._attempt))
-        return carrier
-
-    def end_attempt(self, attempt: Attempt) -> None:
-        """Close the attempt's span."""
-        if self._attempt is not None:
-            _end(self._attempt, attempt.failure)
-            self._attempt = None
+        self._propagator.inject(carrier, trace.set_span_in_context(span))
+        return AttemptSpan(span, carrier)
 
     def end(self, outcome: Outcome) -> None:
         """Close the request's span with what became of it."""

@@ -9,9 +9,14 @@ import orjson
 from switchboard_dataplane.decision.running import Endpoint
 from switchboard_dataplane.errors import UpstreamFailed, UpstreamProtocol, UpstreamReset
 from switchboard_dataplane.upstream.bound import Bound
-from switchboard_dataplane.upstream.failures import event_status, failure_of, failure_of_event
+from switchboard_dataplane.upstream.failures import (
+    event_status,
+    failure_of,
+    failure_of_event,
+    read_refusal,
+)
 from switchboard_dataplane.upstream.transport import Upstream, UpstreamResponse
-from switchboard_dataplane.wire.events import EventReader, read_opening
+from switchboard_dataplane.wire.events import EventReader, opens
 from switchboard_dataplane.wire.usage import Usage, find_usage
 
 #: Bounds a whole answer in memory; a full batch of embeddings has some 80 MB.
@@ -64,11 +69,14 @@ class StreamedAnswer:
         self.headers: Final = response.headers
         self.response: Final = response
         self.events: Final = events
-        self.opening: Final = opening
+        self.opening = opening
 
 
 class Request:
-    """What is sent: the path below the base URL, headers and body, and what is expected."""
+    """What is sent: the path below the base URL, headers and body, and what is expected.
+
+    ``choices`` is how many answers are asked for in one.
+    """
 
     def __init__(
         self,
@@ -78,12 +86,14 @@ class Request:
         *,
         stream: bool,
         hides_usage: bool,
+        choices: int = 1,
     ) -> None:
         self.path: Final = path
         self.headers: Final = headers
         self.body: Final = body
         self.stream: Final = stream
         self.hides_usage: Final = hides_usage
+        self.choices: Final = choices
 
 
 async def open_answer(
@@ -106,15 +116,20 @@ async def open_answer(
     streams = False
     try:
         head_at = clock()
+        told = b""
         if response.status != _PLAIN_OK:
-            failure = failure_of(response.status, response.headers, now=now)
+            told = await read_refusal(response)
+            failure = failure_of(response.status, response.headers, now=now, body=told)
             if failure is not None:
                 raise failure
         _check_coding(endpoint, response.headers)
+        if told:
+            return WholeAnswer(response.status, response.headers, told, None, head_at=head_at)
         if response.media_type == _EVENT_STREAM and response.status in _ANY_OK:
             if not request.stream:
                 raise UpstreamProtocol("the upstream streams an answer that was asked for whole")
-            answer = await _open_stream(endpoint, response, hides_usage=request.hides_usage)
+            events = EventReader(hides_usage=request.hides_usage, choices=request.choices)
+            answer = await _open_stream(endpoint, response, events)
             streams = isinstance(answer, StreamedAnswer)
             return answer
         return await _read_whole(response, head_at)
@@ -160,18 +175,17 @@ def _check_object(body: bytes) -> None:
 
 
 async def _open_stream(
-    endpoint: Endpoint, response: UpstreamResponse, *, hides_usage: bool
+    endpoint: Endpoint, response: UpstreamResponse, events: EventReader
 ) -> StreamedAnswer | WholeAnswer:
-    events = EventReader(hides_usage=hides_usage)
     opening = b""
     while True:
         chunk = await response.read()
         whole = events.feed(chunk) if chunk else events.close()
+        if events.error is not None:
+            # Whatever came before it, nothing has gone out yet.
+            return _refused(response, events.error)
         opening += whole
-        said = read_opening(whole)
-        if said.error is not None:
-            return _refused(response, said.error)
-        if said.content:
+        if opens(whole):
             return StreamedAnswer(endpoint, response, events, opening)
         if not chunk:
             raise UpstreamReset("the upstream's stream ended before any content")

@@ -135,6 +135,8 @@ class Response:
             if take(data):
                 return False
         except (UpstreamError, ConnectionError) as error:
+            # What came with it has nobody to go to.
+            self._take = None
             self.fail(error)
             self._connection.abort()
             return True

@@ -7,6 +7,7 @@ from typing import Final
 import orjson
 
 from switchboard_dataplane.errors import RequestError, RouterError
+from switchboard_dataplane.wire.usage import Usage
 
 JSON: Final = ("content-type", "application/json")
 #: A caller told to come back is told at most this, in seconds.
@@ -31,9 +32,13 @@ def error_answer(error: RouterError) -> Answer:
     return Answer(error.status, headers, _error_body(error))
 
 
-def error_event(error: RouterError) -> bytes:
-    """Return the event that ends a stream which cannot be completed; no [DONE] follows it."""
-    return b"data: " + _error_body(error) + b"\n\n"
+def error_event(error: RouterError, usage: Usage | None = None) -> bytes:
+    """Return the event that ends a stream which cannot be completed; no [DONE] follows it.
+
+    ``usage`` is what the stream took and gave so far. It stands in the error, where clients that
+    make an exception of it keep it.
+    """
+    return b"data: " + _error_body(error, usage) + b"\n\n"
 
 
 def models_answer(names: Iterable[str]) -> Answer:
@@ -52,11 +57,18 @@ def _model(name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "switchboard"}
 
 
-def _error_body(error: RouterError) -> bytes:
-    fields = {
+def _error_body(error: RouterError, usage: Usage | None = None) -> bytes:
+    fields: dict[str, object] = {
         "message": error.message,
         "type": error.type,
         "param": error.param if isinstance(error, RequestError) else None,
         "code": error.code,
     }
+    if usage is not None:
+        fields["usage"] = {
+            "prompt_tokens": usage.input_tokens,
+            "completion_tokens": usage.output_tokens,
+            "total_tokens": usage.input_tokens + usage.output_tokens,
+            "estimated": usage.estimated,
+        }
     return orjson.dumps({"error": fields})

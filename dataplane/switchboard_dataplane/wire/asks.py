@@ -21,7 +21,7 @@ from switchboard_dataplane.wire.fields import (
     shown,
     wrong_type,
 )
-from switchboard_dataplane.wire.hints import read_deadline, read_session, read_tags
+from switchboard_dataplane.wire.hints import read_deadline, read_priority, read_session, read_tags
 from switchboard_dataplane.wire.prompts import Prompt, read_messages, read_prompt
 from switchboard_dataplane.wire.splice import put_in_front, splice, splice_model
 from switchboard_policy.ir import Api
@@ -58,6 +58,15 @@ class Ask:
         """Whether the stream's usage is asked for on our account, and so hidden from the caller."""
         return self.view.stream and not self.wants_usage
 
+    @property
+    def choices(self) -> int:
+        """How many answers are asked for in one: ``n``, for each prompt."""
+        n, prompt = self.view.payload.get("n"), self.view.payload.get("prompt")
+        choices = n if isinstance(n, int) and n > 1 else 1
+        if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
+            choices *= len(cast("list[object]", prompt))
+        return choices
+
 
 def read_ask(api: Api, body: bytes, headers: Mapping[str, str]) -> Ask:
     """Read a request; raises InvalidRequest naming the field or header, its value and the fix."""
@@ -69,6 +78,7 @@ def read_ask(api: Api, body: bytes, headers: Mapping[str, str]) -> Ask:
     view.session = read_session(headers)
     view.tags = read_tags(headers)
     view.deadline_ms = read_deadline(headers)
+    view.priority = read_priority(headers)
     view.stream = api != "embeddings" and read_switch(payload, "stream")
     options = read_object(payload, "stream_options")
     max_tokens = read_count(payload, "max_tokens", most=TOKENS_MAX)

@@ -2,7 +2,7 @@
 
 What goes out always ends with an event, so whatever breaks an upstream stream, an error event
 can follow it. Events are parsed one by one only until the first content has come; after that a
-few byte searches find what matters: usage, the end, an error.
+few byte searches find what matters: content, usage, the end, an error.
 """
 
 import re
@@ -18,7 +18,6 @@ from switchboard_dataplane.wire.usage import Usage, usage_of
 #: An event longer than this is no event; it bounds what one stream can pin in memory.
 EVENT_BYTES_MAX: Final = 8 * 1024 * 1024
 
-_DATA_LINES: Final = (b"\ndata:", b"\rdata:")
 _END_OF_EVENT: Final = (b"\n\n", b"\n\r\n", b"\r\r")
 # An event ends with an empty line; further empty lines are kept with it.
 _EVENT: Final = re.compile(rb".*?(?:\n\n|\n\r\n|\r\r)[\r\n]*+", re.DOTALL)
@@ -26,22 +25,39 @@ _EVENT: Final = re.compile(rb".*?(?:\n\n|\n\r\n|\r\r)[\r\n]*+", re.DOTALL)
 _USAGE: Final = re.compile(rb'"usage"\s*+:\s*+\{')
 _FINISH: Final = re.compile(rb'"finish_reason"\s*+:\s*+"')
 _DONE: Final = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
+_ERROR: Final = re.compile(rb'"error"\s*+:(?!\s*+null)|(?:^|[\r\n])event:[ \t]*+error')
+# How most engines write content; the expression below reads it, too, and everything else.
+_CONTENT: Final = b'"content":"'
+_CONTENT_EMPTY: Final = b'"content":""'
+_EMPTY_MEMBER: Final = (
+    rb'"(?:role"\s*+:\s*+"[^"]*+"|[^"]*+"\s*+:\s*+(?:""|null|false|0|\[\s*+\]|\{\s*+\}))'
+)
+# A delta with more than a role and empty members, or the text of a completion.
+_SAYS: Final = re.compile(
+    rb'"(?:delta"\s*+:\s*+\{(?!\s*+(?:%b(?:\s*+,\s*+%b)*+)?+\s*+\})|text"\s*+:\s*+"[^"])'
+    % (_EMPTY_MEMBER, _EMPTY_MEMBER)
+)
 
 
 @dataclass(slots=True)
 class EventReader:
     """Cuts a stream of bytes into whole events; the same whatever the pieces it comes in.
 
-    ``hides_usage`` drops the event that carries the usage and no choices. ``data_events`` counts
-    events with data (comments keep a connection alive, but are no progress), ``complete`` says
-    that the upstream finished its answer, ``failed`` that it ended it with an error of its own.
+    ``hides_usage`` drops the event that carries the usage and no choices; ``choices`` is how many
+    answers were asked for. ``content_events`` counts events that say something: comments, roles and
+    empty deltas keep a connection alive, but are no progress. ``complete`` says that the upstream
+    finished its answer. ``error`` is that with which it ended an answer that was not complete, and
+    ``error_event`` the event, which is held back; nothing is to be fed after it.
     """
 
     hides_usage: bool = False
+    choices: int = 1
     usage: Usage | None = None
-    data_events: int = 0
+    content_events: int = 0
     complete: bool = False
-    failed: bool = False
+    error: dict[str, Any] | None = None
+    error_event: bytes = b""
+    _finished: int = 0
     _pending: bytearray = field(default_factory=bytearray)
 
     def feed(self, chunk: bytes) -> bytes:
@@ -78,20 +94,44 @@ class EventReader:
         return 0 if found < 0 else found + len(mark)
 
     def _look_into(self, events: bytes) -> bytes:
-        self.data_events += sum(map(events.count, _DATA_LINES), events.startswith(b"data:"))
-        # Not ``in``: with bytes it tries a number first, and that raises.
-        if _FINISH.search(events) or (events.find(b"[DONE]") >= 0 and _DONE.search(events)):
+        # The word alone is in many an answer. Not ``in``: with bytes it tries a number first, and
+        # that raises.
+        if (
+            events.find(b"error") >= 0
+            and (events.find(b'"error"') >= 0 or events.find(b"event:") >= 0)
+            and _ERROR.search(events)
+        ):
+            return self._until_error(events)
+        return self._note(events)
+
+    def _until_error(self, events: bytes) -> bytes:
+        passed: list[bytes] = []
+        for event in split_events(events):
+            error = None if self.complete else _error_of(event)
+            if error is not None:
+                self.error, self.error_event = error, event
+                break
+            passed.append(self._note(event))
+        return b"".join(passed)
+
+    def _note(self, events: bytes) -> bytes:
+        if events.count(b"data:") == 1:
+            self.content_events += says_something(events)
+        else:
+            self.content_events += sum(map(says_something, split_events(events)))
+        if _FINISH.search(events):
+            self._finished += len(_FINISH.findall(events))
+            self.complete = self.complete or self._finished >= self.choices
+        if events.find(b"[DONE]") >= 0 and _DONE.search(events):
             self.complete = True
-        if events.find(b"error") >= 0 and any(map(_is_error, _split(events))):
-            self.failed = True
         if events.find(b'"usage"') >= 0 and _USAGE.search(events):
             return self._take_usage(events)
         return events
 
     def _take_usage(self, events: bytes) -> bytes:
         kept: list[bytes] = []
-        for event in _split(events):
-            data = _parse(_data_of(event))
+        for event in split_events(events):
+            data = parse_object(data_of(event))
             usage = usage_of(data.get("usage")) if data else None
             if data is not None and usage is not None:
                 self.usage = usage
@@ -101,33 +141,33 @@ class EventReader:
         return b"".join(kept)
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """What the first events say: content has come, or an error (its parsed object), or neither."""
-
-    content: bool = False
-    error: dict[str, Any] | None = None
-
-
-def read_opening(events: bytes) -> Opening:
-    """Look for content, or an error before it, in whole events.
+def opens(events: bytes) -> bool:
+    """Say whether whole events hold the first content of a stream, or its end.
 
     Raises UpstreamProtocol where one of them carries something else than a JSON object.
     """
-    for event in _split(events):
-        data = _data_of(event)
+    for event in split_events(events):
+        data = data_of(event)
         if not data:
             continue
         if data == b"[DONE]":
-            return Opening(content=True)
-        parsed = _parse(data)
+            return True
+        parsed = parse_object(data)
         if parsed is None:
             raise UpstreamProtocol("an event carries no JSON object")
-        if _is_error(event):
-            return Opening(error=parsed)
         if _has_content(parsed):
-            return Opening(content=True)
-    return Opening()
+            return True
+    return False
+
+
+def says_something(event: bytes) -> bool:
+    """Say whether an event carries content: text of any kind, a tool call; by its bytes alone."""
+    if event.startswith(b"data:"):
+        if event.find(_CONTENT) >= 0 and event.find(_CONTENT_EMPTY) < 0:
+            return True
+        if event.find(b"\n", 0, -2) < 0:
+            return _SAYS.search(event) is not None
+    return _SAYS.search(data_of(event)) is not None
 
 
 def _has_content(chunk: dict[str, Any]) -> bool:
@@ -148,27 +188,32 @@ def _is_content(choice: object) -> bool:
     return bool(fields.get("text")) or fields.get("finish_reason") is not None
 
 
-def _is_error(event: bytes) -> bool:
-    """Whether an event is named error or carries an error object."""
-    if b"error" not in event:
-        return False
+def _error_of(event: bytes) -> dict[str, Any] | None:
+    """Return what an event carries that is named error, or has an error object in it."""
+    if event.find(b"error") < 0:
+        return None
+    data = parse_object(data_of(event))
+    if data is not None and data.get("error"):
+        return data
     named = (line[6:].strip() for line in event.splitlines() if line.startswith(b"event:"))
-    data = _parse(_data_of(event))
-    return b"error" in named or (data is not None and bool(data.get("error")))
+    return (data or {}) if b"error" in named else None
 
 
-def _split(events: bytes) -> Iterator[bytes]:
+def split_events(events: bytes) -> Iterator[bytes]:
+    """Yield whole events one by one, as they came."""
     for found in _EVENT.finditer(events):
         yield found[0]
 
 
-def _data_of(event: bytes) -> bytes:
+def data_of(event: bytes) -> bytes:
+    """Return the data of an event; b"" for a comment."""
     return b"\n".join(
         line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:")
     ).strip()
 
 
-def _parse(data: bytes) -> dict[str, Any] | None:
+def parse_object(data: bytes) -> dict[str, Any] | None:
+    """Return a JSON object, None for anything else."""
     try:
         parsed: Any = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -177,5 +222,5 @@ def _parse(data: bytes) -> dict[str, Any] | None:
 
 
 def _is_whole(event: bytes) -> bool:
-    data = _data_of(event)
-    return data == b"[DONE]" or _parse(data) is not None
+    data = data_of(event)
+    return data == b"[DONE]" or parse_object(data) is not None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from switchboard_dataplane.signals.engine import LOAD_REPORT
 from switchboard_policy.names import HEADER_PREFIX
 
 Headers = tuple[tuple[str, str], ...]
@@ -47,13 +48,15 @@ _SET_ANEW: Final = frozenset(
     }
 )
 _NOT_UPSTREAM: Final = _HOP_BY_HOP | _CALLERS_OWN | _SET_ANEW
-#: The upstream's cookies and transport promises are about its own origin, not about ours.
+#: The upstream's cookies and transport promises are about its own origin, not about ours; what it
+#: says of its load is for us.
 _NOT_BACK: Final = _HOP_BY_HOP | frozenset(
     {
         "alt-svc",
         "content-encoding",
         "content-length",
         "date",
+        LOAD_REPORT,
         "server",
         "set-cookie",
         "strict-transport-security",

@@ -5,7 +5,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from switchboard_dataplane.errors import InvalidRequest
-from switchboard_policy.names import HEADER_DEADLINE_MS, HEADER_SESSION, HEADER_TAGS
+from switchboard_policy.names import (
+    HEADER_DEADLINE_MS,
+    HEADER_PRIORITY,
+    HEADER_SESSION,
+    HEADER_TAGS,
+)
 
 #: Bounds what rules and guardrails have to look through.
 TAGS_MAX: Final = 32
@@ -13,9 +18,12 @@ TAG_CHARS_MAX: Final = 63
 SESSION_CHARS_MAX: Final = 256
 #: An hour; more is a slip of the pen.
 DEADLINE_MS_MAX: Final = 3_600_000
+#: Priorities are compared; nobody has more kinds of requests than these tell apart.
+PRIORITY_MAX: Final = 100
 
 _TAG: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/:=-]*[A-Za-z0-9])?")
 _DIGITS: Final = re.compile(r"[0-9]{1,10}")
+_SIGNED: Final = re.compile(r"[-+]?[0-9]{1,3}")
 
 
 def read_session(headers: Mapping[str, str]) -> str:
@@ -64,4 +72,20 @@ def read_deadline(headers: Mapping[str, str]) -> int | None:
         f"{HEADER_DEADLINE_MS} is {value[:40]!r}; send a whole number of milliseconds "
         f"in 1..{DEADLINE_MS_MAX}",
         param=HEADER_DEADLINE_MS,
+    )
+
+
+def read_priority(headers: Mapping[str, str]) -> int:
+    """Return the priority, 0 without one; raises InvalidRequest."""
+    value = headers.get(HEADER_PRIORITY)
+    if value is None:
+        return 0
+    if _SIGNED.fullmatch(value.strip()) is not None:
+        priority = int(value)
+        if -PRIORITY_MAX <= priority <= PRIORITY_MAX:
+            return priority
+    raise InvalidRequest(
+        f"{HEADER_PRIORITY} is {value[:40]!r}; send a whole number in {-PRIORITY_MAX}.."
+        f"{PRIORITY_MAX}; those below 0 give way first",
+        param=HEADER_PRIORITY,
     )

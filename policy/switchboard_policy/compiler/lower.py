@@ -1,12 +1,24 @@
 """What was said to what is published: specs to the entries of the compiled form."""
 
 from collections.abc import Container, Sequence
+from typing import Final
 
 from switchboard_policy import ir, names
 from switchboard_policy.compiler.resolve import Target, referent
 from switchboard_policy.compiler.world import BackendObject, Name
-from switchboard_policy.v1alpha1 import modelbackend, routingpolicy
-from switchboard_policy.v1alpha1.common import duration_ms, picodollars_per_token
+from switchboard_policy.v1alpha1 import (
+    capacity,
+    health,
+    modelbackend,
+    resilience,
+    routingpolicy,
+    spill,
+    telemetry,
+)
+from switchboard_policy.v1alpha1.common import duration_ms, permille, picodollars_per_token
+
+#: Some forty words: a caller has hardly begun to read them.
+RESTART_WITHIN_CHARS: Final = 200
 
 
 def lower_rules(
@@ -46,7 +58,25 @@ def lower_policy(
         priority=spec.priority,
         attempts=spec.resilience.attempts,
         deadline_ms=duration_ms(spec.resilience.deadline),
+        retry_budget_permille=permille(spec.resilience.retry_budget),
+        max_retry_after_wait_ms=duration_ms(spec.resilience.max_retry_after_wait),
+        max_ejected_permille=permille(spec.resilience.max_ejected),
+        restart_within_chars=_restart_within_chars(spec.stream),
+        hedge=_hedge(spec.resilience.hedge) if spec.resilience.hedge is not None else None,
     )
+
+
+def _hedge(said: resilience.Hedge) -> ir.Hedge:
+    return ir.Hedge(
+        after_ms=0 if said.after == "p95" else duration_ms(said.after),
+        budget_permille=permille(said.budget),
+    )
+
+
+def _restart_within_chars(said: resilience.Stream) -> int:
+    if said.on_break == "Error":
+        return 0
+    return RESTART_WITHIN_CHARS if said.restart_within is None else said.restart_within
 
 
 def _tier(policy: Name, tier: routingpolicy.Tier, available: Container[Name]) -> ir.Tier:
@@ -56,16 +86,35 @@ def _tier(policy: Name, tier: routingpolicy.Tier, available: Container[Name]) ->
         if name in available:
             # "" and the policy's own namespace name one backend; the first mention counts.
             members.setdefault(name, ir.Member(backend=str(name), weight=reference.weight))
-    return ir.Tier(name=tier.name, members=tuple(members.values()), balance=_balance(tier.balance))
+    return ir.Tier(
+        name=tier.name,
+        members=tuple(members.values()),
+        balance=_balance(tier.balance),
+        spill=_spill(tier.spill) if tier.spill is not None else None,
+    )
+
+
+def _spill(said: spill.Spill) -> ir.Spill:
+    return ir.Spill(
+        queue_wait_ms=duration_ms(said.queue_wait) if said.queue_wait is not None else None,
+        in_flight_permille=permille(said.in_flight) if said.in_flight is not None else None,
+        ttft_ms=duration_ms(said.ttft) if said.ttft is not None else None,
+    )
 
 
 def _balance(said: routingpolicy.Balance) -> ir.Balance:
-    return ir.Balance(by=said.by, key=_hash_key(said.key) if said.key is not None else None)
+    return ir.Balance(
+        by=said.by,
+        key=_hash_key(said.key) if said.key is not None else None,
+        scorers=tuple(ir.Scorer(one.by, one.weight) for one in said.scorers or ()),
+    )
 
 
 def _hash_key(said: routingpolicy.HashKey) -> ir.HashKey:
     if said.header is not None:
         return ir.HashKey(source="header", header=said.header.lower())
+    if said.prompt_prefix is not None:
+        return ir.HashKey(source="prompt_prefix", prefix_bytes=said.prompt_prefix)
     return ir.HashKey(source="user" if said.user else "session")
 
 
@@ -105,13 +154,23 @@ def lower_backend(
         zone=spec.locality.zone or "",
         jurisdiction=spec.locality.jurisdiction or "",
         max_in_flight=spec.capacity.max_in_flight if spec.capacity is not None else None,
+        queue=_queue(spec.capacity),
+        wake_hold_ms=duration_ms(spec.wake.hold) if spec.wake is not None else 0,
         timeouts=ir.Timeouts(
             connect_ms=duration_ms(said.connect),
             first_token_ms=duration_ms(said.first_token),
             idle_ms=duration_ms(said.idle),
             total_ms=duration_ms(said.total),
         ),
+        health=_health(spec.health),
+        telemetry=_telemetry(spec.telemetry) if spec.telemetry is not None else None,
     )
+
+
+def _queue(said: capacity.Capacity | None) -> ir.Queue | None:
+    if said is None or said.queue is None:
+        return None
+    return ir.Queue(said.queue.max_waiting, duration_ms(said.queue.max_wait))
 
 
 def _capabilities(said: modelbackend.Capabilities) -> ir.Capabilities:
@@ -123,6 +182,33 @@ def _capabilities(said: modelbackend.Capabilities) -> ir.Capabilities:
         context_window_tokens=said.context_window,
         max_output_tokens=said.max_output_tokens,
     )
+
+
+def _health(said: health.Health) -> ir.Health:
+    breaker = said.breaker
+    return ir.Health(
+        probe=_probe(said.probe) if said.probe is not None else None,
+        breaker=ir.Breaker(
+            consecutive_failures=breaker.consecutive_failures,
+            failure_rate_permille=permille(breaker.failure_rate),
+            open_for_ms=duration_ms(breaker.open_for),
+        ),
+        slow_start_ms=duration_ms(said.slow_start),
+    )
+
+
+def _probe(said: health.Probe) -> ir.Probe:
+    return ir.Probe(
+        path=said.path,
+        interval_ms=duration_ms(said.interval),
+        timeout_ms=duration_ms(said.timeout),
+        unhealthy_after=said.unhealthy_after,
+        healthy_after=said.healthy_after,
+    )
+
+
+def _telemetry(said: telemetry.Telemetry) -> ir.Telemetry:
+    return ir.Telemetry(engine=said.engine, path=said.path, interval_ms=duration_ms(said.interval))
 
 
 def _pricing(said: modelbackend.Pricing) -> ir.Pricing:

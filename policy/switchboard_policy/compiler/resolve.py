@@ -160,7 +160,7 @@ def _port(service: Service, said: int | str) -> str | None:
 
 
 def _addresses(slices: Iterable[EndpointSlice], port: str) -> tuple[tuple[ir.Endpoint, ...], int]:
-    """Return the addresses that serve, and how many there are in all.
+    """Return the addresses that take requests, and how many there are in all.
 
     While the control plane moves an endpoint between slices it is in both: ready in one counts.
     """
@@ -175,7 +175,7 @@ def _addresses(slices: Iterable[EndpointSlice], port: str) -> tuple[tuple[ir.End
             for address in endpoint.addresses[:1]:
                 peer = f"[{address}]:{number}" if ":" in address else f"{address}:{number}"
                 every.add(peer)
-                if endpoint.ready and not endpoint.terminating:
+                if endpoint.ready and endpoint.serving and not endpoint.terminating:
                     zones[peer] = zones.get(peer) or endpoint.zone
     return tuple(ir.Endpoint(address=peer, zone=zones[peer]) for peer in sorted(zones)), len(every)
 

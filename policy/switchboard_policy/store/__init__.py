@@ -13,10 +13,12 @@ from switchboard_policy.store.contract import (
     CHANNELS,
     CONTINUES,
     SILENT_MS,
+    WORDS_KEPT_MS,
     ZERO,
     Channel,
     Field,
     Head,
+    Heard,
     Line,
     Manifest,
     Pod,
@@ -25,16 +27,19 @@ from switchboard_policy.store.contract import (
     Revision,
     StoreReader,
     StoreWriter,
+    Word,
 )
 
 __all__ = [
     "CHANNELS",
     "CONTINUES",
     "SILENT_MS",
+    "WORDS_KEPT_MS",
     "ZERO",
     "Channel",
     "Field",
     "Head",
+    "Heard",
     "Line",
     "Manifest",
     "Pod",
@@ -43,4 +48,5 @@ __all__ = [
     "Revision",
     "StoreReader",
     "StoreWriter",
+    "Word",
 ]

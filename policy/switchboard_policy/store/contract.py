@@ -8,6 +8,9 @@ often. Redis is one form of it, the in-process store of ``switchboard dev`` the 
 the same contract tests.
 
 A writer signs each line, manifest field and head under the scope's key; a reader checks them.
+
+Pods of a scope also tell each other what is true now (``share``, ``shared``): words that are kept
+for seconds, signed like the rest, and lost without harm.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +25,10 @@ CHANNELS: Final[tuple[Channel, ...]] = ("policy", "endpoints")
 
 #: A pod that said nothing for this long counts as silent (heartbeats come every 5 s).
 SILENT_MS: Final = 15_000
+
+#: Words between pods are about what is true now: they are kept for this long, for a pod that was
+#: away for a moment.
+WORDS_KEPT_MS: Final = 5_000
 
 
 class Revision(NamedTuple):
@@ -119,9 +126,31 @@ class PodSeen(msgspec.Struct, frozen=True):
 
 
 class Registered(msgspec.Struct, frozen=True):
-    """The store's answer to a pod: how many pods are live, and the store's time."""
+    """The store's answer to a pod: the names of the live pods, in order, and the store's time."""
 
-    live_pods: int
+    pods: tuple[str, ...]
+    at_ms: int
+
+
+class Word(msgspec.Struct, frozen=True):
+    """What a pod tells the others of its scope.
+
+    ``topic`` says what it is about. ``said_ms`` is when, by the store's clock: no pod's clock means
+    anything to another. ``mac`` signs all of it.
+    """
+
+    topic: str
+    pod: str
+    said_ms: int
+    body: bytes
+    mac: str
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """Words in their order; ``after`` is where to go on, ``at_ms`` the store's time of reading."""
+
+    words: Sequence[Word]
+    after: str
     at_ms: int
 
 
@@ -227,4 +256,12 @@ class StoreReader(Protocol):
 
     async def goodbye(self, pod: str) -> None:
         """Leave."""
+        ...
+
+    async def share(self, word: Word) -> None:
+        """Tell all pods of the scope, this one among them; older words than WORDS_KEPT_MS go."""
+        ...
+
+    async def shared(self, after: str, *, timeout_ms: int) -> Heard:
+        """Wait for words after a place, "" for all that are kept; none when the time is over."""
         ...

@@ -4,7 +4,8 @@ Every key is ``sb:{SCOPE}:…``: the braces make a scope one hash slot, and the 
 pattern. A channel has ``head`` (hash), ``manifest`` (hash: object → field), ``log`` (stream, its
 ids are the revisions), ``entry:DIGEST`` (strings) and ``retired`` (sorted set: digest → when it
 lost its last reference). A scope has ``pods`` (hash: name → record), ``seen`` (sorted set: name →
-when) and ``acks`` (stream: names). Times are the store's, in milliseconds.
+when), ``acks`` (stream: names) and ``words`` (stream: what pods tell each other, of the last
+seconds). Times are the store's, in milliseconds.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from switchboard_policy.store.contract import ZERO, Channel, Field, Head, Line, Pod, Revision
+from switchboard_policy.store.contract import ZERO, Channel, Field, Head, Line, Pod, Revision, Word
 
 #: A reader that was away for longer than this many lines does a full resync.
 LOG_LINES_MAX: Final = 10_000
@@ -23,6 +24,9 @@ ACKS_MAX: Final = 1_000
 #: The name of a log entry's part that holds the line, and of the one with the time of writing.
 LINE_PART: Final = b"line"
 TIME_PART: Final = b"at"
+#: Those of a word: who said what about what and when, and its body.
+WORD_PART: Final = b"word"
+BODY_PART: Final = b"body"
 
 #: What decoding raises: msgspec's errors and UnicodeDecodeError are ValueErrors.
 _UNREADABLE: Final = (ValueError, RecursionError)
@@ -30,6 +34,7 @@ _UNREADABLE: Final = (ValueError, RecursionError)
 _line_decoder = msgspec.json.Decoder(Line)
 _field_decoder = msgspec.json.Decoder(Field)
 _pod_decoder = msgspec.json.Decoder(Pod)
+_word_decoder = msgspec.json.Decoder(tuple[str, str, int, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ class PodKeys:
     pods: str
     seen: str
     acks: str
+    words: str
 
 
 def channel_keys(scope: str, channel: Channel) -> ChannelKeys:
@@ -71,7 +77,9 @@ def channel_keys(scope: str, channel: Channel) -> ChannelKeys:
 def pod_keys(scope: str) -> PodKeys:
     """Return the keys of a scope's data planes."""
     start = f"sb:{{{scope}}}:"
-    return PodKeys(pods=start + "pods", seen=start + "seen", acks=start + "acks")
+    return PodKeys(
+        pods=start + "pods", seen=start + "seen", acks=start + "acks", words=start + "words"
+    )
 
 
 def head_parts(head: Head) -> tuple[int, int, int, str]:
@@ -114,6 +122,21 @@ def read_pod(raw: bytes) -> Pod | None:
         return _pod_decoder.decode(raw)
     except _UNREADABLE:
         return None
+
+
+def word_parts(word: Word) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return the names and values of a word's entry."""
+    said = msgspec.json.encode((word.topic, word.pod, word.said_ms, word.mac))
+    return WORD_PART, said, BODY_PART, word.body
+
+
+def read_word(parts: Mapping[bytes, bytes]) -> Word:
+    """Read the entry of a word; one that cannot be read has no signature."""
+    try:
+        topic, pod, said_ms, mac = _word_decoder.decode(parts.get(WORD_PART, b""))
+    except _UNREADABLE:
+        return Word(topic="", pod="", said_ms=0, body=b"", mac="")
+    return Word(topic=topic, pod=pod, said_ms=said_ms, body=parts.get(BODY_PART, b""), mac=mac)
 
 
 def _field(key: bytes, raw: bytes) -> Field:

@@ -14,16 +14,19 @@ import msgspec
 from switchboard_policy.errors import Deposed
 from switchboard_policy.store.contract import (
     SILENT_MS,
+    WORDS_KEPT_MS,
     ZERO,
     Channel,
     Field,
     Head,
+    Heard,
     Line,
     Manifest,
     Pod,
     PodSeen,
     Registered,
     Revision,
+    Word,
 )
 from switchboard_policy.store.layout import LOG_LINES_MAX
 from switchboard_policy.store.ledger import Edit, Rewrite
@@ -53,11 +56,15 @@ class StoredChannel:
 
 @dataclass(slots=True)
 class StoredPods:
-    """What the store holds of a scope's data planes; ``acks`` counts their news."""
+    """What the store holds of a scope's data planes; ``acks`` counts their news.
+
+    ``words`` are what they told each other of late, by their numbers.
+    """
 
     records: dict[str, Pod] = field(default_factory=dict[str, Pod])
     seen_ms: dict[str, int] = field(default_factory=dict[str, int])
     acks: int = 0
+    words: dict[int, Word] = field(default_factory=dict[int, Word])
 
 
 class MemoryStore:
@@ -69,6 +76,8 @@ class MemoryStore:
         self.channels: dict[At, StoredChannel] = {}
         self.scopes: dict[str, StoredPods] = {}
         self.news = asyncio.Condition()
+        #: How many words were said; no flush gives a number to another word.
+        self.said = 0
 
     def channel(self, scope: str, channel: Channel) -> StoredChannel:
         """Return the parts of a channel, empty ones if nothing is there."""
@@ -254,8 +263,8 @@ class MemoryReader:
             held.records[pod.name] = pod
             held.acks += 1
             await self._store.announce()
-        live = sum(now_ms - seen_ms < SILENT_MS for seen_ms in held.seen_ms.values())
-        return Registered(live_pods=live, at_ms=now_ms)
+        live = [name for name, seen_ms in held.seen_ms.items() if now_ms - seen_ms < SILENT_MS]
+        return Registered(pods=tuple(sorted(live)), at_ms=now_ms)
 
     async def goodbye(self, pod: str) -> None:
         """See ``StoreReader.goodbye``."""
@@ -264,6 +273,30 @@ class MemoryReader:
         if held.records.pop(pod, None) is not None:
             held.acks += 1
             await self._store.announce()
+
+    async def share(self, word: Word) -> None:
+        """See ``StoreReader.share``."""
+        held, oldest_ms = self._store.pods(self._scope), word.said_ms - WORDS_KEPT_MS
+        self._store.said += 1
+        kept = {number: one for number, one in held.words.items() if one.said_ms >= oldest_ms}
+        held.words = {**kept, self._store.said: word}
+        await self._store.announce()
+
+    async def shared(self, after: str, *, timeout_ms: int) -> Heard:
+        """See ``StoreReader.shared``."""
+        last = int(after or 0)
+
+        def news() -> Mapping[int, Word]:
+            words = self._store.pods(self._scope).words
+            return {number: word for number, word in words.items() if number > last}
+
+        await self._store.wait_until(lambda: bool(news()), timeout_ms=timeout_ms)
+        found = news()
+        return Heard(
+            words=tuple(found.values()),
+            after=str(max(found, default=last)),
+            at_ms=self._store.clock_ms(),
+        )
 
     def _lines(self, after: Mapping[Channel, Revision]) -> Mapping[Channel, Sequence[Line]]:
         found: dict[Channel, Sequence[Line]] = {}

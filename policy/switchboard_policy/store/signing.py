@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from switchboard_policy.errors import BadSignature
-from switchboard_policy.seal import Keyring, key_id_of
-from switchboard_policy.store.contract import Channel, Field, Head, Line, Manifest, Revision
+from switchboard_policy.seal import Keyring, fingerprint, key_id_of
+from switchboard_policy.store.contract import Channel, Field, Head, Line, Manifest, Revision, Word
 
 EMPTY_SET: Final = 0
 
@@ -76,6 +76,18 @@ def check_manifest(keyring: Keyring, channel: Channel, manifest: Manifest) -> No
     head = manifest.head
     fields = combine(keyring, key_id_of(head.mac), channel, manifest.fields.values())
     keyring.verify(head.mac, "head", channel, str(head.revision), str(head.format), f"{fields:x}")
+
+
+def sign_word(keyring: Keyring, *, topic: str, pod: str, said_ms: int, body: bytes) -> Word:
+    """Return the signed word of a pod."""
+    mac = keyring.sign("word", topic, pod, str(said_ms), fingerprint(body))
+    return Word(topic=topic, pod=pod, said_ms=said_ms, body=body, mac=mac)
+
+
+def check_word(keyring: Keyring, word: Word) -> None:
+    """Raise BadSignature unless a holder of the scope's key said this."""
+    said = (word.topic, word.pod, str(word.said_ms), fingerprint(word.body))
+    keyring.verify(word.mac, "word", *said)
 
 
 def is_field_genuine(keyring: Keyring, channel: Channel, field: Field) -> bool:

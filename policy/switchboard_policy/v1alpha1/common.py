@@ -140,8 +140,16 @@ class Model(BaseModel):
 
 #: GEP-2257: a subset of Go's durations that people can read; negatives cannot be written.
 DURATION_PATTERN: Final = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"
+#: The 95th percentile, or a duration.
+P95_PATTERN: Final = r"^(p95|([0-9]{1,5}(h|m|s|ms)){1,4})$"
 #: Six places: a price of "0.000001" dollars a million tokens is one picodollar a token.
 DECIMAL_PATTERN: Final = r"^(0|[1-9][0-9]{0,5})(\.[0-9]{1,6})?$"
+#: From 0 to 1, in thousandths.
+SHARE_PATTERN: Final = r"^(0(\.[0-9]{1,3})?|1(\.0{1,3})?)$"
+#: The same without 0.
+POSITIVE_SHARE_PATTERN: Final = r"^(0\.([0-9]{0,2}[1-9]|[0-9][1-9]0|[1-9]00?)|1(\.0{1,3})?)$"
+#: An absolute path of a URL, as it is sent.
+PATH_PATTERN: Final = r"^/([-A-Za-z0-9._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*$"
 #: RFC 1123 label: names of objects, ports, tiers, rules.
 LABEL_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 #: RFC 1123 subdomain: names of custom resources and Secrets.
@@ -156,7 +164,13 @@ NAME_PATTERN: Final = r"^[!-~]+$"
 #: What each pattern asks for, in words; the parser says them instead of the pattern.
 PATTERN_WORDS: Final = {
     DURATION_PATTERN: "a duration such as 500ms, 30s or 1m30s",
+    P95_PATTERN: "p95, or a duration such as 500ms, 30s or 1m30s",
     DECIMAL_PATTERN: "a decimal such as 0.15: at most six digits before and after the point",
+    SHARE_PATTERN: "a share from 0 to 1 such as 0.5: at most three digits after the point",
+    POSITIVE_SHARE_PATTERN: (
+        "a share above 0 and up to 1 such as 0.5: at most three digits after the point"
+    ),
+    PATH_PATTERN: "a path that starts with '/', without spaces, query and fragment",
     LABEL_PATTERN: "lower-case letters, digits and '-', with a letter or digit at both ends",
     SUBDOMAIN_PATTERN: "lower-case letters, digits, '-' and '.', as in the name of an object",
     LABEL_VALUE_PATTERN: "letters, digits, '-', '_' and '.', with a letter or digit at both ends",
@@ -165,6 +179,8 @@ PATTERN_WORDS: Final = {
 }
 
 DecimalString = Annotated[str, Field(pattern=DECIMAL_PATTERN, min_length=1, max_length=13)]
+Share = Annotated[str, Field(pattern=SHARE_PATTERN, min_length=1, max_length=5)]
+PositiveShare = Annotated[str, Field(pattern=POSITIVE_SHARE_PATTERN, min_length=1, max_length=5)]
 Label = Annotated[str, Field(pattern=LABEL_PATTERN, min_length=1, max_length=63)]
 ObjectName = Annotated[str, Field(pattern=SUBDOMAIN_PATTERN, min_length=1, max_length=253)]
 
@@ -188,6 +204,52 @@ _Duration = Annotated[
 Duration = Annotated[_Duration, _longest("1h")]
 #: A connection that takes longer is a failure by any standard.
 ConnectDuration = Annotated[_Duration, _longest("1m")]
+#: More often than once a second, every pod asking every endpoint is a load of its own.
+IntervalDuration = Annotated[
+    _Duration,
+    CelRule(
+        rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",
+        message="the interval %s is not within 1s and 1h",
+        values=("self",),
+        fix="write at least 1s and at most 1h",
+    ),
+]
+#: "0s" is a start too: at once. After a quarter of an hour nothing is new any more.
+StartDuration = Annotated[
+    _Duration,
+    CelRule(
+        rule="duration(self) <= duration('15m')",
+        message="the start %s is longer than 15m",
+        values=("self",),
+        fix="write at most 15m; 0s starts at once",
+    ),
+]
+
+#: A caller that was not answered for longer has given up; "0s" is a wait too: none.
+WaitDuration = Annotated[
+    _Duration,
+    CelRule(
+        rule="duration(self) <= duration('1m')",
+        message="the wait %s is longer than 1m",
+        values=("self",),
+        fix="write at most 1m; 0s never waits",
+    ),
+]
+
+
+#: Later than a caller waits for its first token, a second start is of no use.
+P95OrDuration = Annotated[
+    str,
+    Field(pattern=P95_PATTERN, min_length=2, max_length=DURATION_LENGTH_MAX),
+    CelRule(
+        rule=(
+            "self == 'p95' || (duration(self) > duration('0s') && duration(self) <= duration('1m'))"
+        ),
+        message="the duration %s is not within 1ms and 1m",
+        values=("self",),
+        fix="write at least 1ms and at most 1m, or p95",
+    ),
+]
 
 
 def duration_ms(text: str) -> int:
@@ -195,6 +257,11 @@ def duration_ms(text: str) -> int:
     return sum(
         int(count) * _UNIT_MS[unit] for count, unit in re.findall(r"([0-9]+)(ms|h|m|s)", text)
     )
+
+
+def permille(share: str) -> int:
+    """Return the thousandths of a share such as ``0.5``."""
+    return int(Decimal(share) * 1_000)
 
 
 def picodollars_per_token(dollars_per_million: str) -> int:

@@ -4,9 +4,11 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
+from switchboard_policy.v1alpha1.capacity import Capacity, Wake
 from switchboard_policy.v1alpha1.common import (
     LABEL_VALUE_PATTERN,
     NAME_PATTERN,
+    PATH_PATTERN,
     SET,
     CelRule,
     ConnectDuration,
@@ -17,6 +19,8 @@ from switchboard_policy.v1alpha1.common import (
     Model,
     ObjectName,
 )
+from switchboard_policy.v1alpha1.health import Health
+from switchboard_policy.v1alpha1.telemetry import Telemetry
 
 Api = Literal["chat", "completions", "embeddings"]
 Modality = Literal["text", "image", "audio", "video", "file"]
@@ -26,13 +30,10 @@ PROVIDER_URLS: Final = {"openai": "https://api.openai.com/v1"}
 
 #: An order of magnitude above the largest context of any model.
 TOKENS_MAX: Final = 100_000_000
-#: One process does not serve more at a time.
-IN_FLIGHT_MAX: Final = 100_000
 URL_LENGTH_MAX: Final = 2048
 #: Kubernetes: a prefix of 253, a slash, a name of 63.
 LABEL_KEY_LENGTH_MAX: Final = 317
 
-PATH_PATTERN: Final = r"^/([-A-Za-z0-9._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*$"
 SECRET_KEY_PATTERN: Final = r"^[-._a-zA-Z0-9]+$"  # noqa: S105 - a pattern, not a password
 PLACE_PATTERN: Final = r"^[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?$"
 LABEL_KEY_PATTERN: Final = (
@@ -41,7 +42,6 @@ LABEL_KEY_PATTERN: Final = (
 
 #: What each pattern asks for, in words.
 PATTERN_WORDS: Final = {
-    PATH_PATTERN: "a path that starts with '/', without spaces, query and fragment",
     SECRET_KEY_PATTERN: "letters, digits, '-', '_' and '.', as in the keys of a Secret",
     PLACE_PATTERN: "letters, digits, '-', '_' and '.', with a letter or digit at both ends",
     LABEL_KEY_PATTERN: "a label's name such as team or example.com/team",
@@ -225,14 +225,6 @@ class Locality(Model):
     )
 
 
-class Capacity(Model):
-    """Limits of one endpoint."""
-
-    max_in_flight: Annotated[int, Field(ge=1, le=IN_FLIGHT_MAX)] = Field(
-        description="Requests that one endpoint answers at a time, at most."
-    )
-
-
 class Timeouts(Model):
     """Bounds of one attempt."""
 
@@ -241,7 +233,10 @@ class Timeouts(Model):
     )
     first_token: Duration = Field(
         default="10s",
-        description="Until the first content of a streamed answer; at most 1h.",
+        description=(
+            "Until the first content of a streamed answer; then another candidate is asked beside "
+            "it, and the first content wins. At most 1h."
+        ),
     )
     idle: Duration = Field(
         default="15s", description="Between two pieces of a streamed answer; at most 1h."
@@ -347,6 +342,24 @@ class ModelBackendSpec(Model):
             fix="remove one of spec.service and spec.external",
             reason="FieldValueForbidden",
         ),
+        CelRule(
+            rule=(
+                "!has(self.telemetry) || !has(self.external)"
+                " || self.external.provider == 'openai-compatible'"
+            ),
+            message="the provider %s tells nobody of its engine",
+            values=("self.external.provider",),
+            fix="remove spec.telemetry, or write provider: openai-compatible for your engine",
+            field=".telemetry",
+            reason="FieldValueForbidden",
+        ),
+        CelRule(
+            rule="!has(self.wake) || !has(self.external)",
+            message="an external backend is never without its endpoint",
+            fix="remove spec.wake, or name a Service in spec.service",
+            field=".wake",
+            reason="FieldValueForbidden",
+        ),
     )
 
     model: Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=256)] = Field(
@@ -373,9 +386,24 @@ class ModelBackendSpec(Model):
         description="Where the backend is; a service's endpoints may know their zone better.",
     )
     capacity: Capacity | None = Field(
-        default=None, description="Limits of one endpoint; without it there are none."
+        default=None,
+        description="Limits of one endpoint, and who waits for one; without it there are none.",
+    )
+    wake: Wake | None = Field(
+        default=None,
+        description=(
+            "What becomes of requests while the Service has no endpoints, because it is scaled to "
+            "zero; without it they go to the next tier, or get 503, at once."
+        ),
     )
     timeouts: Timeouts = Field(default=Timeouts(), description="Bounds of one attempt.")
+    health: Health = Field(
+        default=Health(), description="How it is told that an endpoint is unwell."
+    )
+    telemetry: Telemetry | None = Field(
+        default=None,
+        description="What the engine says of its load; without it nobody asks the engine.",
+    )
     allowed_namespaces: AllowedNamespaces = Field(
         default=AllowedNamespaces(),
         description="Which namespaces' policies may refer to this backend.",

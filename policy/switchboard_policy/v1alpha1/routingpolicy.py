@@ -10,13 +10,14 @@ from switchboard_policy.v1alpha1.common import (
     SET,
     TEXT_PATTERN,
     CelRule,
-    Duration,
     Label,
     ListType,
     Model,
     ObjectName,
 )
 from switchboard_policy.v1alpha1.modelbackend import TOKENS_MAX, Api
+from switchboard_policy.v1alpha1.resilience import Resilience, Stream
+from switchboard_policy.v1alpha1.spill import Spill
 
 #: A person can still read as many; the product bounds the cost of the rules at the API server.
 RULES_MAX: Final = 64
@@ -27,8 +28,12 @@ GUARDRAILS_MAX: Final = 16
 #: Weights are compared, not summed to anything; a million gives steps of a ten-thousandth percent.
 WEIGHT_MAX: Final = 1_000_000
 PRIORITY_MAX: Final = 1_000_000
-#: More repeats only prolong an outage.
-ATTEMPTS_MAX: Final = 10
+#: The longest system prompts have some ten thousand tokens; in bytes.
+PREFIX_BYTES_MAX: Final = 65_536
+#: As many as there are.
+SCORERS_MAX: Final = 4
+#: Shares of a whole: a hundredth is the smallest that anybody can tell.
+SCORER_WEIGHT_MAX: Final = 100
 
 #: An empty namespace is the policy's own.
 NAMESPACE_PATTERN: Final = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"
@@ -221,16 +226,19 @@ class BackendRef(Model):
 
 
 class HashKey(Model):
-    """What a Hash balance hashes: exactly one of a header, the user, the session."""
+    """What a Hash balance hashes: exactly one of header, user, session, the prompt's beginning."""
 
     cel: ClassVar = (
         CelRule(
             rule=(
                 "(has(self.header) ? 1 : 0) + (has(self.user) ? 1 : 0)"
-                " + (has(self.session) ? 1 : 0) == 1"
+                " + (has(self.session) ? 1 : 0) + (has(self.promptPrefix) ? 1 : 0) == 1"
             ),
-            message="the key does not name exactly one of header, user and session",
-            fix="write one of key: {header: NAME}, key: {user: true} and key: {session: true}",
+            message="the key does not name exactly one of header, user, session and promptPrefix",
+            fix=(
+                "write one of key: {header: NAME}, key: {user: true}, key: {session: true} and"
+                " key: {promptPrefix: 1024}"
+            ),
         ),
     )
 
@@ -240,6 +248,24 @@ class HashKey(Model):
     )
     session: Literal[True] | None = Field(
         default=None, description="The session (header x-switchboard-session), if true."
+    )
+    prompt_prefix: Annotated[int, Field(ge=1, le=PREFIX_BYTES_MAX)] | None = Field(
+        default=None,
+        description=(
+            "So many bytes of the prompt's beginning, system prompt and roles included: prompts "
+            "that begin alike meet the endpoint whose prefix cache holds that beginning."
+        ),
+    )
+
+
+class Scorer(Model):
+    """One of the scorers of a balance by Scorers."""
+
+    by: Literal["Latency", "Load", "Cost", "Locality"] = Field(
+        description="What it scores by, as the balance of that name does; once in the list."
+    )
+    weight: Annotated[int, Field(ge=1, le=SCORER_WEIGHT_MAX)] = Field(
+        default=1, description="How much it counts, beside the weights of the others."
     )
 
 
@@ -262,16 +288,38 @@ class Balance(Model):
             field=".key",
             reason="FieldValueForbidden",
         ),
+        CelRule(
+            rule="self.by != 'Scorers' || has(self.scorers)",
+            message="by: Scorers has no scorers",
+            fix="add scorers, for instance [{by: Latency, weight: 3}, {by: Cost}]",
+            field=".scorers",
+            reason="FieldValueRequired",
+        ),
+        CelRule(
+            rule="self.by == 'Scorers' || !has(self.scorers)",
+            message="scorers are read only where by is Scorers, and it is %s",
+            values=("self.by",),
+            fix="remove the scorers, or write by: Scorers",
+            field=".scorers",
+            reason="FieldValueForbidden",
+        ),
     )
 
-    by: Literal["Latency", "Load", "Cost", "Locality", "Hash"] = Field(
+    by: Literal["Latency", "Load", "Cost", "Locality", "Hash", "Scorers"] = Field(
         default="Latency",
         description=(
-            "Latency: the quicker of two at random. Load: the one with fewer requests in flight. "
-            "Cost: the cheapest. Locality: the nearest. Hash: always the same for the same key."
+            "Latency: the quicker of two at random. Load: the less loaded of two. Cost: the "
+            "cheapest. Locality: the nearest. Hash: always the same for the same key, unless it "
+            "has more than 1.25 times the mean load. Scorers: the best of a few by a weighted list."
         ),
     )
     key: HashKey | None = Field(default=None, description="What is hashed; with by: Hash.")
+    scorers: (
+        Annotated[
+            list[Scorer], Field(min_length=1, max_length=SCORERS_MAX), ListType("map", ("by",))
+        ]
+        | None
+    ) = Field(default=None, description="What counts, and how much; with by: Scorers.")
 
 
 class Tier(Model):
@@ -296,6 +344,16 @@ class Tier(Model):
     balance: Balance = Field(
         default=Balance(), description="How the tier picks among its endpoints."
     )
+    spill: Spill | None = Field(
+        default=None,
+        description=(
+            "When the next tier takes its requests: where a threshold is passed and a later tier "
+            "can serve, until it is below 80 % of it. Without it, when no endpoint is left."
+        ),
+    )
+
+
+_LAST: Final = "self[size(self) - 1]"
 
 
 class Route(Model):
@@ -306,6 +364,13 @@ class Route(Model):
         Field(min_length=1, max_length=TIERS_MAX),
         ATOMIC,
         _unique_names("tier", "a route"),
+        CelRule(
+            rule=f"size(self) == 0 || !has({_LAST}.spill)",
+            message='the last tier, "%s", has nowhere to spill to',
+            values=(f"{_LAST}.name",),
+            fix="remove its spill, or add a tier after it",
+            reason="FieldValueForbidden",
+        ),
     ] = Field(description="The tiers, in the order in which they are tried.")
 
 
@@ -326,7 +391,6 @@ class Rule(Model):
     route: Route = Field(description="Where its requests go.")
 
 
-_LAST: Final = "self[size(self) - 1]"
 _OPEN: Final = "!has(x.match) && !has(x.when)"
 
 Rules = Annotated[
@@ -347,18 +411,6 @@ Rules = Annotated[
         fix="give it a match or a when, or move it to the end",
     ),
 ]
-
-
-class Resilience(Model):
-    """Attempts over all tiers, and the time until content is committed."""
-
-    attempts: Annotated[int, Field(ge=1, le=ATTEMPTS_MAX)] = Field(
-        default=3, description="Attempts over all tiers, the first included."
-    )
-    deadline: Duration = Field(
-        default="120s",
-        description="Until content is committed, over all attempts; at most 1h.",
-    )
 
 
 class RoutingPolicySpec(Model):
@@ -418,4 +470,8 @@ class RoutingPolicySpec(Model):
     resilience: Resilience = Field(
         default=Resilience(),
         description="Attempts over all tiers, and the time until content is committed.",
+    )
+    stream: Stream = Field(
+        default=Stream(),
+        description="What becomes of a streamed answer that breaks after its first content.",
     )

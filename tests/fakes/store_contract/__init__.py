@@ -9,9 +9,10 @@ from fakes.store_contract.mending import Mending
 from fakes.store_contract.pods import Pods
 from fakes.store_contract.publishing import Publishing
 from fakes.store_contract.refusing import Refusing
+from fakes.store_contract.sharing import Sharing
 
 
-class StoreContract(Publishing, Leading, Mending, Hollow, Pods):
+class StoreContract(Publishing, Leading, Mending, Hollow, Pods, Sharing):
     """Writers and readers."""
 
 

@@ -12,11 +12,11 @@ class Pods:
     async def test_pods_register_age_and_leave(self, rig: StoreRig) -> None:
         writer, reader = rig.writer(), rig.reader()
         one = Pod(name="a", revision=Revision(1, 2), refused={key(1): "why"}, uid="u", zone="z")
-        assert (await reader.register(one)).live_pods == 1
+        assert (await reader.register(one)).pods == ("a",)
         await rig.advance(10_000)
-        assert (await reader.register(Pod(name="b", revision=ZERO))).live_pods == 2
+        assert (await reader.register(Pod(name="b", revision=ZERO))).pods == ("a", "b")
         await rig.advance(6_000)
-        assert (await reader.register(Pod(name="b", revision=ZERO))).live_pods == 1
+        assert (await reader.register(Pod(name="b", revision=ZERO))).pods == ("b",)
         seen = {pod.pod.name: pod for pod in await writer.pods(SCOPE)}
         assert seen["a"].pod == one
         assert 16_000 <= seen["a"].age_ms < 18_000

@@ -11,10 +11,15 @@ import orjson
 import pytest
 
 from fakes.policies import backend, policy, rule, snapshot, tier
+from switchboard_dataplane.admission import Admission
+from switchboard_dataplane.attempts import Attempts
 from switchboard_dataplane.decision.running import Endpoint, Snapshot
 from switchboard_dataplane.errors import UpstreamReset
+from switchboard_dataplane.failover import Failover
 from switchboard_dataplane.proxy import Proxy
 from switchboard_dataplane.signals.endpoints import SignalTable
+from switchboard_dataplane.signals.hedging import Hedges
+from switchboard_dataplane.signals.retry_budget import RetryBudgets
 from switchboard_dataplane.telemetry.outcome import Outcome
 from switchboard_dataplane.upstream.bound import Bound, Bounds
 from switchboard_dataplane.upstream.transport import UpstreamResponse
@@ -139,16 +144,35 @@ class Stage:
 
     async def serve(self, caller: PlainCaller) -> Outcome:
         loop = asyncio.get_running_loop()
+        today, rng = lambda: datetime(2026, 1, 1, tzinfo=UTC), Random(7)
+        admission = Admission(
+            snapshot=lambda: self.snapshot, signals=self.signals, clock=loop.time, rng=rng
+        )
+        failover = Failover(
+            signals=self.signals,
+            admission=admission,
+            budgets=RetryBudgets(),
+            clock=loop.time,
+            today=today,
+            rng=rng,
+        )
         proxy = Proxy(
             snapshot=lambda: self.snapshot,
             signals=self.signals,
-            upstream=self.upstream,
+            failover=failover,
+            admission=admission,
+            attempts=Attempts(
+                failover=failover,
+                hedges=Hedges(),
+                upstream=self.upstream,
+                bounds=Bounds(clock=loop.time, call_later=loop.call_later),
+                clock=loop.time,
+                today=today,
+            ),
             observe=self.outcomes.append,
             shutting_down=lambda: self.expired,
             clock=loop.time,
-            bounds=Bounds(clock=loop.time, call_later=loop.call_later),
-            today=lambda: datetime(2026, 1, 1, tzinfo=UTC),
-            rng=Random(7),
+            rng=rng,
         )
         try:
             await proxy.serve(caller)
@@ -180,8 +204,20 @@ async def test_a_reset_is_tried_once_more_at_the_same_endpoint_then_elsewhere() 
 async def test_a_failed_endpoint_costs_more_than_one_that_answered() -> None:
     stage = Stage.answering(UpstreamReset("gone"), UpstreamReset("gone"), PlainResponse([b"{}"]))
     await stage.serve(PlainCaller())
-    latency = {name.partition("@")[0]: one.latency_s for name, one in stage.signals.items()}
-    assert latency["ai/one"] > 1 > latency["ai/two"]
+    penalty = {name.partition("@")[0]: one.penalty(0.0) for name, one in stage.signals.items()}
+    assert penalty["ai/one"] > penalty["ai/two"] == 1.0
+    waiting = {one.waiting for one in stage.signals.values()}
+    in_flight = {one.in_flight for one in stage.signals.values()}
+    assert waiting == in_flight == {0}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_whole_answers_time_never_feeds_that_of_streams(stream: bool) -> None:
+    stage = Stage.answering(PlainResponse([USAGE]))
+    await stage.serve(PlainCaller(STREAM if stream else CHAT))
+    (signal,) = stage.signals.values()
+    assert not any(one.counts(0.0) for one in signal.ttft_s)
+    assert [one.counts(0.0) for one in signal.latency_s] == [True, False, False, False]
 
 
 async def test_a_request_keeps_its_snapshot_to_its_end() -> None:

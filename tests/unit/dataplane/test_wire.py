@@ -7,9 +7,9 @@ import pytest
 
 from switchboard_dataplane.errors import InvalidRequest, UpstreamProtocol
 from switchboard_dataplane.wire.asks import Ask, body_for, read_ask
-from switchboard_dataplane.wire.events import EventReader, Opening, read_opening
+from switchboard_dataplane.wire.events import EventReader, opens
 from switchboard_dataplane.wire.headers import join_headers, to_caller, to_upstream
-from switchboard_dataplane.wire.hints import read_deadline, read_session, read_tags
+from switchboard_dataplane.wire.hints import read_deadline, read_priority, read_session, read_tags
 from switchboard_dataplane.wire.splice import splice, splice_model
 from switchboard_dataplane.wire.usage import find_usage, usage_of
 from switchboard_policy.ir import Api
@@ -172,8 +172,10 @@ def test_hop_by_hop_headers_of_an_upstream_stay_there() -> None:
 
 def test_hints_are_optional_and_tags_may_have_gaps() -> None:
     assert (read_tags({}), read_session({}), read_deadline({})) == ((), "", None)
+    assert read_priority({}) == 0
     assert read_tags({"x-switchboard-tags": " a,, b:c=1 ,"}) == ("a", "b:c=1")
     assert read_deadline({"x-switchboard-deadline-ms": " 3600000 "}) == 3_600_000
+    assert read_priority({"x-switchboard-priority": " -100 "}) == -100
 
 
 def test_an_error_of_a_hint_names_the_header() -> None:
@@ -200,7 +202,7 @@ def chunk(**delta: Any) -> bytes:
     ],
 )
 def test_content_opens_a_stream(event: bytes) -> None:
-    assert read_opening(chunk(role="assistant") + event) == Opening(content=True)
+    assert opens(chunk(role="assistant") + event)
 
 
 @pytest.mark.parametrize(
@@ -218,24 +220,49 @@ def test_content_opens_a_stream(event: bytes) -> None:
     ],
 )
 def test_a_role_or_a_keep_alive_does_not(event: bytes) -> None:
-    assert read_opening(event) == Opening()
+    assert not opens(event)
 
 
 @pytest.mark.parametrize("event", [b"data: {\n\n", b"data: 7\n\n", b'data: {"a":1}x\n\n'])
 def test_an_event_that_is_no_json_object_is_a_protocol_failure(event: bytes) -> None:
     with pytest.raises(UpstreamProtocol):
-        read_opening(event)
+        opens(event)
 
 
-def test_an_error_opens_with_its_object() -> None:
-    assert read_opening(b'data: {"error":{"code":1}}\n\n').error == {"error": {"code": 1}}
-    assert read_opening(b'event: error\ndata: {"message":"x"}\n\n').error == {"message": "x"}
+@pytest.mark.parametrize(
+    ("event", "error"),
+    [
+        (b'data: {"error":{"code":1}}\n\n', {"error": {"code": 1}}),
+        (b'event: error\ndata: {"message":"x"}\n\n', {"message": "x"}),
+        (b"event:  error\r\ndata: sorry\r\n\r\n", {}),
+    ],
+)
+def test_an_error_event_is_held_back_with_what_follows_it(
+    event: bytes, error: dict[str, Any]
+) -> None:
+    reader = EventReader()
+    assert reader.feed(chunk(content="x") + event + b"data: [DONE]\n\n") == chunk(content="x")
+    assert (reader.error, reader.error_event, reader.complete) == (error, event, False)
+
+
+def test_an_error_after_the_end_is_none() -> None:
+    reader = EventReader()
+    end = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+    late = b'data: {"error":{"code":1}}\n\n'
+    assert reader.feed(end + late) == end + late
+    assert (reader.error, reader.complete) == (None, True)
+
+
+def test_no_error_is_none() -> None:
+    reader = EventReader()
+    reader.feed(b'data: {"error":null,"choices":[]}\n\ndata: {"error" : "" }\n\n')
+    assert reader.error is None
 
 
 def test_what_a_model_says_about_errors_is_no_error() -> None:
     reader = EventReader()
     reader.feed(chunk(content='{"error": "no"} data: {"error": 1} [DONE] "finish_reason":"stop"'))
-    assert (reader.failed, reader.complete) == (False, False)
+    assert (reader.error, reader.complete) == (None, False)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from fakes.policies import backend, endpoints, policy, rule, service, snapshot, tier, view
-from switchboard_dataplane.decision.decide import decide, next_candidate
+from switchboard_dataplane.decision.candidates import next_candidate
+from switchboard_dataplane.decision.decide import decide
 from switchboard_dataplane.decision.match import FACT_READERS
 from switchboard_dataplane.decision.running import Snapshot
 from switchboard_dataplane.decision.verdict import Decision, Rejection, Tried

@@ -1,6 +1,7 @@
 """Golden tables of the balances: state → the endpoints that may be chosen."""
 
 from collections import Counter
+from itertools import permutations
 from random import Random
 from typing import Any
 
@@ -8,11 +9,27 @@ import pytest
 
 from fakes.policies import backend, endpoints, policy, rule, service, snapshot, tier, view
 from switchboard_dataplane.decision.decide import decide
+from switchboard_dataplane.decision.running import Snapshot
 from switchboard_dataplane.decision.verdict import Decision
 from switchboard_dataplane.signals.endpoints import SignalTable
+from switchboard_dataplane.signals.engine import EngineLoad
 from switchboard_policy import ir
 
 THREE = ("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1")
+NOW = 1_000.0
+NONE: set[str] = set()
+
+
+def drawn(
+    running: Snapshot, signals: SignalTable, *, draws: int, now: float = NOW, **request: Any
+) -> Counter[str]:
+    rng = Random(3)
+    counts: Counter[str] = Counter()
+    for _ in range(draws):
+        verdict = decide(running, view(**request), signals, now=now, rng=rng)
+        assert isinstance(verdict, Decision)
+        counts[verdict.candidate.endpoint.address] += 1
+    return counts
 
 
 def chosen(
@@ -21,60 +38,194 @@ def chosen(
     *entries: ir.Entry,
     draws: int = 300,
     zone: str = "",
-    members: tuple[str, ...] = ("a",),
+    members: tuple[str | tuple[str, int], ...] = ("a",),
     **request: Any,
 ) -> Counter[str]:
     running = snapshot(
         policy("chat", rule("default", tier("t", *members, balance=balance))), *entries, zone=zone
     )
-    rng = Random(3)
-    counts: Counter[str] = Counter()
-    for _ in range(draws):
-        verdict = decide(running, view(**request), signals, now=0.0, rng=rng)
-        assert isinstance(verdict, Decision)
-        counts[verdict.candidate.endpoint.address] += 1
-    return counts
+    return drawn(running, signals, draws=draws, **request)
 
 
-def state(**by_last_byte: tuple[int, float]) -> SignalTable:
-    """Signals of a's endpoints: e1=(in flight, latency), …; NaN stands for none."""
+def state(**said: dict[str, Any]) -> SignalTable:
+    """Signals of a's endpoints by their last number, such as ``e1={"busy": 3, "ttft_s": 0.1}``.
+
+    ``ttft_s`` and ``latency_s`` were seen for small prompts, ``age_s`` ago.
+    """
     signals = SignalTable()
-    for name, (in_flight, latency_s) in by_last_byte.items():
+    for name, facts in said.items():
         signal = signals[f"ai/a@10.0.0.{name[1:]}:1"]
-        signal.in_flight, signal.latency_s = in_flight, latency_s
+        at = NOW - facts.get("age_s", 0.0)
+        for stream, kind in ((True, "ttft_s"), (False, "latency_s")):
+            if kind in facts:
+                signal.waited(facts[kind], at, tokens=facts.get("tokens", 0), stream=stream)
+        for _ in range(facts.get("errors", 0)):
+            signal.failed("server_error", at, since=at)
+        for _ in range(facts.get("busy", 0)):
+            signal.dispatched(NOW)
+        for _ in range(facts.get("writing", 0)):
+            signal.dispatched(NOW)
+            signal.heard()
+        if "engine" in facts:
+            waiting, running, kv_use, *age_s = facts["engine"]
+            read_at = NOW - (age_s[0] if age_s else 0.0)
+            signal.engine = EngineLoad(waiting, running, kv_use, at=read_at, lasts_s=4.0)
     return signals
 
 
-NAN = float("nan")
+def only(*numbers: int) -> set[str]:
+    return {f"10.0.0.{number}:1" for number in numbers}
+
+
+QUICK, SLOW = {"latency_s": 0.1}, {"latency_s": 9.0}
 
 
 @pytest.mark.parametrize(
-    ("signals", "never"),
+    ("signals", "allowed"),
     [
-        (state(e1=(0, 9.0), e2=(0, 0.1), e3=(0, 0.1)), {"10.0.0.1:1"}),
-        (state(e1=(9, 0.1), e2=(0, 0.1), e3=(0, 0.1)), {"10.0.0.1:1"}),
-        (state(e1=(0, 0.1), e2=(0, 0.2), e3=(0, 0.3)), {"10.0.0.3:1"}),
-        (state(e1=(0, NAN), e2=(0, 0.2), e3=(0, 0.3)), {"10.0.0.3:1"}),
+        pytest.param(state(e1=SLOW, e2=QUICK, e3=QUICK), only(2, 3), id="slow"),
+        pytest.param(state(e1=QUICK | {"busy": 9}, e2=QUICK, e3=QUICK), only(2, 3), id="many-wait"),
+        pytest.param(
+            state(e1=QUICK | {"writing": 9}, e2=QUICK, e3=QUICK), only(2, 3), id="many-write"
+        ),
+        pytest.param(
+            state(e1=QUICK | {"busy": 2}, e2=QUICK | {"writing": 9}, e3=QUICK),
+            only(2, 3),
+            id="waiting-weighs-more-than-writing",
+        ),
+        pytest.param(
+            state(e1={"latency_s": 0.1}, e2={"latency_s": 0.2}, e3={"latency_s": 0.3}),
+            only(1, 2),
+            id="slowest",
+        ),
+        pytest.param(
+            state(e2={"latency_s": 0.2}, e3={"latency_s": 0.3}), only(1, 2), id="new-at-the-median"
+        ),
+        pytest.param(
+            state(e1=SLOW | {"age_s": 60.0}, e2=QUICK, e3={"latency_s": 0.2}),
+            only(1, 2),
+            id="stale-is-the-median",
+        ),
+        pytest.param(
+            state(e1=QUICK | {"errors": 3}, e2={"latency_s": 0.3}, e3={"latency_s": 0.3}),
+            only(2, 3),
+            id="fast-failing",
+        ),
+        pytest.param(
+            state(e1=QUICK | {"errors": 3, "age_s": 90.0}, e2={"latency_s": 0.1}, e3=QUICK),
+            only(1, 2, 3),
+            id="errors-fade",
+        ),
+        pytest.param(
+            state(e1=SLOW | {"ttft_s": 0.1}, e2=QUICK, e3=QUICK), only(2, 3), id="ttft-is-another"
+        ),
+        pytest.param(
+            state(e1=SLOW | {"tokens": 9_000}, e2=QUICK, e3=QUICK),
+            only(1, 2, 3),
+            id="other-class-of-prompts",
+        ),
     ],
-    ids=["slow", "busy", "slowest", "new-at-the-median"],
 )
-def test_latency_avoids_the_worst(signals: SignalTable, never: set[str]) -> None:
+def test_latency_avoids_the_worst(signals: SignalTable, allowed: set[str]) -> None:
     counts = chosen(ir.Balance("Latency"), signals, service("a"), endpoints("a", *THREE))
-    assert not never & counts.keys()
-    assert len(counts) == 2
+    assert set(counts) == allowed
+
+
+def test_a_new_endpoint_is_taken_as_often_as_one_at_the_median() -> None:
+    signals = state(e2={"latency_s": 0.1}, e3={"latency_s": 0.2}, e4={"latency_s": 0.3})
+    entries = service("a"), endpoints("a", *THREE, "10.0.0.4:1")
+    counts = chosen(ir.Balance("Latency"), signals, *entries, draws=600)
+    # Of six pairs it loses one, wins one, and draws one.
+    assert 110 < counts["10.0.0.1:1"] < 190
+    assert counts["10.0.0.2:1"] > 250
+
+
+def test_a_stream_goes_by_the_time_to_its_first_content() -> None:
+    signals = state(e1={"ttft_s": 9.0}, e2={"ttft_s": 0.1}, e3={"ttft_s": 0.1, "latency_s": 9.0})
+    entries = service("a"), endpoints("a", *THREE)
+    assert set(chosen(ir.Balance("Latency"), signals, *entries, stream=True)) == only(2, 3)
 
 
 def test_equal_endpoints_share_by_chance() -> None:
-    counts = chosen(
-        ir.Balance("Latency"), SignalTable(), service("a"), endpoints("a", *THREE), draws=900
-    )
-    assert min(counts.values()) > 200
+    for by in ("Latency", "Load", "Cost", "Locality", "Hash"):
+        key = ir.HashKey("session") if by == "Hash" else None
+        balance, entries = ir.Balance(by, key), (service("a"), endpoints("a", *THREE))
+        counts = chosen(balance, SignalTable(), *entries, draws=900)
+        assert min(counts.values()) > 200
 
 
-def test_load_goes_by_requests_in_flight_not_by_latency() -> None:
-    signals = state(e1=(5, 0.01), e2=(1, 9.0), e3=(0, 9.0))
+BUSY = {"busy": 3}
+
+
+def engine(waiting: int, running: int, kv_use: float | None) -> dict[str, Any]:
+    return {"engine": (waiting, running, kv_use)}
+
+
+@pytest.mark.parametrize(
+    ("signals", "allowed"),
+    [
+        pytest.param(
+            state(e1=QUICK | {"busy": 5}, e2=SLOW | {"busy": 1}, e3=SLOW),
+            only(2, 3),
+            id="in-flight",
+        ),
+        pytest.param(
+            state(e1=engine(9, 9, 0.1), e2=engine(0, 9, 0.1), e3=engine(0, 9, 0.1)),
+            only(2, 3),
+            id="the-engines-queue",
+        ),
+        pytest.param(
+            state(e1=engine(3, 9, 0.1), e2=engine(0, 16, 0.1), e3=engine(0, 9, 0.1)),
+            only(2, 3),
+            id="waiting-weighs-more-than-running",
+        ),
+        pytest.param(
+            state(e1=engine(0, 9, 0.97), e2=engine(0, 9, 0.1), e3=engine(0, 9, 0.2)),
+            only(2, 3),
+            id="the-cache",
+        ),
+        pytest.param(
+            state(e1=engine(0, 9, 0.97), e2=engine(0, 9, None), e3=engine(0, 9, None)),
+            only(1, 2, 3),
+            id="no-cache-told-no-cache-compared",
+        ),
+        pytest.param(
+            state(
+                e1=BUSY | {"engine": (0, 0, 0.1, 9.0)},
+                e2={"engine": (50, 50, 0.9, 9.0)},
+                e3={"engine": (50, 50, 0.9, 9.0)},
+            ),
+            only(2, 3),
+            id="old-numbers-do-not-count",
+        ),
+        pytest.param(
+            state(e1=BUSY | {"engine": (0, 0, 0.1)}, e2={"busy": 1}, e3={"busy": 1}),
+            only(2, 3),
+            id="one-engine-that-tells-is-not-compared-with-another-that-does-not",
+        ),
+        pytest.param(
+            state(e1={"busy": 9} | engine(0, 0, 0.0), e2=engine(0, 3, 0.0), e3=engine(0, 3, 0.0)),
+            only(2, 3),
+            id="an-engine-has-at-least-what-was-sent-to-it",
+        ),
+        pytest.param(
+            state(e1={"errors": 3}, e2={"busy": 2}, e3={"busy": 2}), only(2, 3), id="fast-failing"
+        ),
+    ],
+)
+def test_load_avoids_the_worst(signals: SignalTable, allowed: set[str]) -> None:
     counts = chosen(ir.Balance("Load"), signals, service("a"), endpoints("a", *THREE))
-    assert "10.0.0.1:1" not in counts
+    assert set(counts) == allowed
+
+
+def test_what_was_sent_since_the_engines_numbers_were_read_counts_too() -> None:
+    signals = state(e1={"engine": (0, 9, None)}, e2={"engine": (0, 9, None)})
+    for _ in range(3):
+        signals["ai/a@10.0.0.1:1"].dispatched(NOW)
+    entries = service("a"), endpoints("a", *THREE[:2])
+    assert set(chosen(ir.Balance("Load"), signals, *entries)) == only(2)
+    signals["ai/a@10.0.0.1:1"].engine = EngineLoad(0, 9, None, at=NOW)
+    assert set(chosen(ir.Balance("Load"), signals, *entries)) == only(1, 2)
 
 
 def test_load_is_a_share_of_the_limit_where_both_have_one() -> None:
@@ -88,14 +239,37 @@ def test_load_is_a_share_of_the_limit_where_both_have_one() -> None:
     assert set(counts) == {"b.example:8000"}
 
 
-def test_cost_takes_the_cheapest_and_the_unpriced_last() -> None:
-    cheap = ir.Pricing(input_picodollars=1, output_picodollars=1)
-    dear = ir.Pricing(input_picodollars=1, output_picodollars=9)
-    entries = (backend("a", pricing=cheap), backend("b", pricing=dear), backend("c"))
-    members = ("a", "b", "c")
-    counts = chosen(ir.Balance("Cost"), SignalTable(), *entries, members=members)
-    assert set(counts) == {"a.example:8000"}
-    counts = chosen(ir.Balance("Cost"), SignalTable(), *entries[1:], members=members)
+CHEAP = ir.Pricing(input_picodollars=1, output_picodollars=1)
+DEAR = ir.Pricing(input_picodollars=1, output_picodollars=9)
+DEAREST = ir.Pricing(input_picodollars=1, output_picodollars=31)
+
+
+@pytest.mark.parametrize("prices", list(permutations((CHEAP, DEAR, DEAREST, None))), ids=str)
+def test_cost_takes_the_cheapest_and_the_unpriced_last(
+    prices: tuple[ir.Pricing | None, ...],
+) -> None:
+    names = dict(zip(prices, "abcd", strict=True))
+    members = tuple(names.values())
+    for cheapest in (CHEAP, DEAR, DEAREST, None):
+        entries = [backend(name, pricing=price) for price, name in names.items()]
+        counts = chosen(ir.Balance("Cost"), SignalTable(), *entries, members=members, draws=20)
+        assert set(counts) == {f"{names.pop(cheapest)}.example:8000"}
+
+
+def test_cost_takes_the_next_cheapest_where_the_cheapest_is_full() -> None:
+    entries = backend("a", pricing=CHEAP, max_in_flight=1), backend("b", pricing=DEAR), backend("c")
+    signals = SignalTable()
+    signals["ai/a@a.example:8000"].dispatched(NOW)
+    counts = chosen(ir.Balance("Cost"), signals, *entries, members=("a", "b", "c"))
+    assert set(counts) == {"b.example:8000"}
+
+
+def test_what_costs_the_same_goes_by_latency() -> None:
+    entries = backend("a", pricing=CHEAP), backend("b", pricing=CHEAP), backend("c", pricing=DEAR)
+    signals = SignalTable()
+    signals["ai/a@a.example:8000"].waited(9.0, NOW, tokens=0, stream=False)
+    signals["ai/b@b.example:8000"].waited(0.1, NOW, tokens=0, stream=False)
+    counts = chosen(ir.Balance("Cost"), signals, *entries, members=("a", "b", "c"))
     assert set(counts) == {"b.example:8000"}
 
 
@@ -122,64 +296,130 @@ def test_locality_prefers_the_near(zone: str, allowed: set[str]) -> None:
     assert set(counts) == allowed
 
 
-BY_SESSION = ir.Balance("Hash", ir.HashKey("session"))
-
-
-def test_hash_keeps_a_session_on_one_endpoint_and_spreads_sessions() -> None:
-    entries = (service("a"), endpoints("a", *THREE))
-    homes = [
-        chosen(BY_SESSION, SignalTable(), *entries, draws=5, session=f"s{number}")
-        for number in range(60)
-    ]
-    assert all(len(home) == 1 for home in homes)
-    assert len({next(iter(home)) for home in homes}) == 3
-
-
-def test_long_sessions_that_differ_at_their_ends_spread_too() -> None:
-    entries = (service("a"), endpoints("a", *THREE))
-    homes = {
-        next(iter(chosen(BY_SESSION, SignalTable(), *entries, draws=1, session="s" * 80 + tail)))
-        for tail in "0123456789"
-    }
-    assert len(homes) > 1
-
-
-def test_hash_moves_only_the_sessions_of_an_endpoint_that_left() -> None:
-    def home(addresses: tuple[str, ...], number: int) -> str:
-        entries = (service("a"), endpoints("a", *addresses))
-        counts = chosen(BY_SESSION, SignalTable(), *entries, draws=1, session=f"s{number}")
-        return next(iter(counts))
-
-    before = [home(THREE, number) for number in range(60)]
-    after = [home(THREE[:2], number) for number in range(60)]
-    stayed = [old == new for old, new in zip(before, after, strict=True) if old != THREE[2]]
-    assert all(stayed)
-
-
-def test_hash_yields_where_the_home_is_overloaded() -> None:
-    entries = (service("a"), endpoints("a", *THREE))
-    (home,) = chosen(BY_SESSION, SignalTable(), *entries, draws=1, session="s")
+@pytest.mark.parametrize(
+    ("full", "allowed"),
+    [(1, {"10.0.0.2:1"}), (2, {"b.example:8000"})],
+    ids=["zone-full", "region-full"],
+)
+def test_locality_goes_on_where_the_near_are_full(full: int, allowed: set[str]) -> None:
     signals = SignalTable()
-    signals[f"ai/a@{home}"].in_flight = 10
-    (other,) = chosen(BY_SESSION, signals, *entries, draws=5, session="s")
-    assert other != home
+    for number in range(1, full + 1):
+        signals[f"ai/a@10.0.0.{number}:1"].dispatched(NOW)
+    counts = chosen(
+        ir.Balance("Locality"),
+        signals,
+        service("a", region="eu-west-1", max_in_flight=1),
+        endpoints("a", ("10.0.0.1:1", "eu-west-1a"), ("10.0.0.2:1", "eu-west-1b")),
+        backend("b", region="ap-south-1"),
+        zone="eu-west-1a",
+        members=("a", "b"),
+    )
+    assert set(counts) == allowed
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_weights_hold_over_a_thousand_requests_within_one_point(seed: int) -> None:
+    weights = {"a": 60, "b": 30, "c": 10}
+    running = snapshot(
+        policy("chat", rule("default", tier("t", *weights.items()))),
+        *(backend(name) for name in weights),
+    )
+    rng, counts, signals = Random(seed), Counter[str](), SignalTable()
+    for _ in range(1_000):
+        verdict = decide(running, view(), signals, now=NOW, rng=rng)
+        assert isinstance(verdict, Decision)
+        counts[verdict.candidate.endpoint.backend.name] += 1
+    for name, weight in weights.items():
+        assert abs(counts[f"ai/{name}"] - 10 * weight) <= 10
+
+
+def test_the_share_of_a_full_backend_goes_to_the_others_by_their_weights() -> None:
+    members = (("a", 50), ("b", 40), ("c", 10), ("d", 0))
+    signals = SignalTable()
+    signals["ai/a@a.example:8000"].dispatched(NOW)
+    entries = [backend(name, max_in_flight=1 if name == "a" else None) for name in "abcd"]
+    counts = chosen(ir.Balance(), signals, *entries, members=members, draws=1_000)
+    assert set(counts) == {"b.example:8000", "c.example:8000"}
+    assert abs(counts["b.example:8000"] - 800) <= 10
+
+
+def test_a_weight_of_zero_serves_where_nobody_else_can() -> None:
+    signals = SignalTable()
+    signals["ai/a@a.example:8000"].dispatched(NOW)
+    entries = backend("a", max_in_flight=1), backend("b")
+    counts = chosen(ir.Balance(), signals, *entries, members=(("a", 9), ("b", 0)))
+    assert set(counts) == {"b.example:8000"}
+    members = ("a", 9), ("b", 0), ("c", 0)
+    counts = chosen(ir.Balance(), signals, *entries, backend("c"), members=members)
+    assert set(counts) == {"b.example:8000", "c.example:8000"}
+
+
+def scorers(**weights: int) -> ir.Balance:
+    return ir.Balance("Scorers", scorers=tuple(ir.Scorer(by, w) for by, w in weights.items()))  # type: ignore[arg-type]
+
+
+SCORED = (
+    service("a", region="eu-west-1", pricing=DEAR),
+    endpoints("a", ("10.0.0.1:1", "eu-west-1a"), ("10.0.0.2:1", "eu-west-1b")),
+    backend("b", region="ap-south-1", pricing=CHEAP),
+    backend("c", region="ap-south-1"),
+)
 
 
 @pytest.mark.parametrize(
-    ("key", "fields"),
+    ("balance", "allowed"),
     [
-        (ir.HashKey("user"), {"user": "u1"}),
-        (ir.HashKey("header", "x-team"), {"headers": {"x-team": "blue"}}),
+        pytest.param(scorers(Latency=1), {"10.0.0.2:1"}, id="latency-alone"),
+        pytest.param(scorers(Cost=1), {"b.example:8000"}, id="cost-alone"),
+        pytest.param(scorers(Locality=1), {"10.0.0.1:1"}, id="locality-alone"),
+        pytest.param(scorers(Latency=100, Cost=1), {"10.0.0.2:1"}, id="latency-above-all"),
+        pytest.param(scorers(Latency=1, Cost=100), {"b.example:8000"}, id="cost-above-all"),
+        pytest.param(scorers(Locality=9, Latency=10), {"10.0.0.2:1"}, id="near-and-quick"),
+        pytest.param(scorers(Load=1), {"10.0.0.1:1", "10.0.0.2:1", "c.example:8000"}, id="load"),
     ],
-    ids=["user", "header"],
 )
-def test_hash_goes_by_what_it_names(key: ir.HashKey, fields: dict[str, Any]) -> None:
-    balance, entries = ir.Balance("Hash", key), (service("a"), endpoints("a", *THREE))
-    assert len(chosen(balance, SignalTable(), *entries, draws=30, **fields)) == 1
-    assert len(chosen(balance, SignalTable(), *entries, draws=30, session="s1")) > 1
+def test_scorers_weigh_what_they_are_told_to(balance: ir.Balance, allowed: set[str]) -> None:
+    signals = SignalTable()
+    for name, latency_s in (
+        ("a@10.0.0.1:1", 0.9),
+        ("a@10.0.0.2:1", 0.01),
+        ("b@b.example:8000", 0.9),
+        ("c@c.example:8000", 0.9),
+    ):
+        signals[f"ai/{name}"].waited(latency_s, NOW, tokens=0, stream=False)
+    signals["ai/b@b.example:8000"].dispatched(NOW)
+    counts = chosen(balance, signals, *SCORED, zone="eu-west-1a", members=("a", "b", "c"))
+    assert set(counts) == allowed
 
 
-def test_hash_without_its_key_goes_by_latency() -> None:
-    signals = state(e1=(0, 9.0), e2=(0, 0.1), e3=(0, 0.1))
-    counts = chosen(BY_SESSION, signals, service("a"), endpoints("a", *THREE))
-    assert "10.0.0.1:1" not in counts
+def test_scorers_need_no_price_and_no_zone() -> None:
+    entries = (service("a"), endpoints("a", *THREE))
+    counts = chosen(scorers(Cost=3, Locality=2), SignalTable(), *entries)
+    assert set(counts) == only(1, 2, 3)
+    free = backend("a", pricing=ir.Pricing(input_picodollars=0, output_picodollars=0))
+    cheap = backend("b", pricing=CHEAP)
+    counts = chosen(scorers(Cost=1), SignalTable(), free, cheap, members=("a", "b"))
+    assert set(counts) == {"a.example:8000"}
+
+
+@pytest.mark.parametrize("by", ["Latency", "Load", "Cost", "Locality", "Hash", "Scorers"])
+def test_no_balance_takes_an_endpoint_that_is_full_or_out(by: ir.BalanceBy) -> None:
+    balance = {"Hash": ir.Balance("Hash", ir.HashKey("session")), "Scorers": scorers(Cost=1)}.get(
+        by, ir.Balance(by)
+    )
+    addresses = [f"10.0.0.{number}:1" for number in range(1, 31)]
+    signals = SignalTable()
+    for number, address in enumerate(addresses[:-1]):
+        signal = signals[f"ai/a@{address}"]
+        if number % 2:
+            signal.dispatched(NOW)
+        else:
+            signal.breaker.probed(NOW, well=False)
+    entries = service("a", max_in_flight=1), endpoints("a", *addresses), backend("b")
+    running = snapshot(
+        policy("chat", rule("default", tier("t", "a", balance=balance), tier("later", "b"))),
+        *entries,
+        zone="eu-west-1a",
+    )
+    counts = drawn(running, signals, draws=50, session="s1")
+    assert set(counts) == {addresses[-1]}

@@ -9,12 +9,15 @@ async def test_control_shows_settings_counters_and_request_heads(start_fake: Sta
     await fake.chat(stream=True)
     await fake.send("GET", "/v1/models")
     await fake.send("GET", "/nowhere")
+    fake.headers["User-Agent"] = "prometheus"
+    await fake.send("GET", "/metrics")
     shown = await fake.control()
     assert shown["name"] == shown["settings"]["name"] == "north"
     assert shown["settings"]["api_key"] == "***"
     assert shown["settings"]["faults"][0]["remaining"] == 0
     assert shown["counters"]["by_path"] == {CHAT: 1, "/v1/models": 1, "other": 1}
     assert (shown["counters"]["seen"], shown["counters"]["answered"]) == (3, 2)
+    assert shown["counters"]["metrics_by_reader"] == {"prometheus": 1}
     chat, _, nowhere = shown["requests"]
     assert (chat["model"], chat["stream"], chat["outcome"]) == ("fake-model", True, "answered")
     assert (chat["authorization"], chat["headers"]["x-tag"]) == (True, "a")

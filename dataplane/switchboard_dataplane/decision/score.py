@@ -1,0 +1,197 @@
+"""Scorers: what each of some endpoints would cost a request, by what is true now; less is better.
+
+A scorer is a function of the endpoints drawn and their signals, of the group that they were drawn
+from (its median stands in where nothing is known of one) and of the scene.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median_low
+from typing import Final
+
+from switchboard_dataplane.decision.request import RequestView
+from switchboard_dataplane.decision.running import Backend, Endpoint
+from switchboard_dataplane.decision.scene import Scene
+from switchboard_dataplane.signals.average import FORGOTTEN_S, FRESH_S, Average
+from switchboard_dataplane.signals.endpoints import EndpointSignal, prompt_class
+from switchboard_policy import ir
+
+#: What an answer is expected to take where the caller set no limit, in tokens.
+OUTPUT_TOKENS_EXPECTED: Final = 256
+#: So many answers that are being written hold the next one up as much as one that waits.
+WRITING_PER_WAITING: Final = 8
+#: An endpoint that is so many times slower than another is as bad as one with a request more that
+#: waits. With fewer, a busy minute makes it look slow, and its load is put on the others.
+SLOWER_PER_WAITING: Final = 4
+#: Beyond this an endpoint is not compared any more: it gets what the quick ones have no room for.
+SLOWER_MAX: Final = 64.0
+#: Nothing answers quicker; what was measured so is 0.
+LATENCY_MIN_S: Final = 1e-6
+#: A request that waits delays the next by a whole turn, one that runs only slows it down.
+WAITING_WEIGHT: Final = 4.0
+#: A cache that is all but full is as bad as it gets: the engine begins to evict and recompute.
+KV_FREE_MIN: Final = 0.05
+#: So many neighbours tell the median for an endpoint of which nothing is known.
+MEDIAN_SAMPLE: Final = 16
+
+Scorer = Callable[
+    [Sequence[Endpoint], Sequence[EndpointSignal], Sequence[Endpoint], Scene], list[float]
+]
+
+
+def score_latency(
+    endpoints: Sequence[Endpoint],
+    signals: Sequence[EndpointSignal],
+    group: Sequence[Endpoint],
+    scene: Scene,
+) -> list[float]:
+    """Score by what is ahead of a request, by how long such requests take, and by errors.
+
+    "Such" are requests of this kind (streamed or whole) and of this prompt's class. How long they
+    take is compared with the quickest of those drawn, and added rather than multiplied: what took
+    long had a queue in it, which is counted here again.
+    """
+    now, stream, number = scene.now, scene.view.stream, prompt_class(scene.view.tokens)
+    averages = [(one.ttft_s if stream else one.latency_s)[number] for one in signals]
+    expected = [average.value for average in averages]
+    if now - min([average.at for average in averages]) > FRESH_S:
+        # A new endpoint starts at its group's median: at zero it would be flooded.
+        prior = prior_s(averages, group, scene)
+        expected = [average.faded(prior, now) for average in averages]
+    least = max(min(expected), LATENCY_MIN_S)
+    costs: list[float] = []
+    for at, one in enumerate(signals):
+        slower = min(expected[at] / least, SLOWER_MAX)
+        writing = (one.in_flight + 1) / WRITING_PER_WAITING
+        cost = one.waiting + writing + slower / SLOWER_PER_WAITING
+        costs.append(cost * one.penalty(now) if one.errors else cost)
+    return costs
+
+
+def score_load(
+    endpoints: Sequence[Endpoint],
+    signals: Sequence[EndpointSignal],
+    group: Sequence[Endpoint],
+    scene: Scene,
+) -> list[float]:
+    """Score by the engines' queues and KV caches while all are known, else by requests in flight.
+
+    Either as a share of maxInFlight where all have one, and by errors.
+    """
+    now = scene.now
+    limits = [endpoint.backend.spec.max_in_flight for endpoint in endpoints]
+    loads = _engine_loads(signals, now) or [signal.in_flight + 1.0 for signal in signals]
+    if None not in limits:
+        loads = [load / (limit or 1) for load, limit in zip(loads, limits, strict=True)]
+    return [load * signal.penalty(now) for load, signal in zip(loads, signals, strict=True)]
+
+
+def _engine_loads(signals: Sequence[EndpointSignal], now: float) -> list[float]:
+    """Return what the engines say of their load, by the share of KV cache left; or nothing.
+
+    What we sent since their numbers were read is not in them, so it is added.
+    """
+    loads: list[float] = []
+    free: list[float] = []
+    for signal in signals:
+        engine = signal.engine
+        if engine is None or not engine.is_fresh(now):
+            return []
+        running = max(engine.running + signal.grown, signal.in_flight - engine.waiting, 0)
+        loads.append(running + WAITING_WEIGHT * engine.waiting + 1.0)
+        if engine.kv_use is not None:
+            free.append(max(KV_FREE_MIN, 1.0 - engine.kv_use))
+    if len(free) < len(loads):
+        return loads
+    return [load / share for load, share in zip(loads, free, strict=True)]
+
+
+def score_cost(
+    endpoints: Sequence[Endpoint],
+    signals: Sequence[EndpointSignal],
+    group: Sequence[Endpoint],
+    scene: Scene,
+) -> list[float]:
+    """Score by the expected price; infinite where none is known."""
+    return [expected_picodollars(endpoint.backend, scene.view) for endpoint in endpoints]
+
+
+def score_locality(
+    endpoints: Sequence[Endpoint],
+    signals: Sequence[EndpointSignal],
+    group: Sequence[Endpoint],
+    scene: Scene,
+) -> list[float]:
+    """Score by nearness: 1 in the data plane's own zone, 2 in its region, 4 beyond."""
+    zone = scene.snapshot.zone
+    return [float(1 << distance(endpoint, zone)) for endpoint in endpoints]
+
+
+SCORERS: Final[Mapping[ir.ScoreBy, Scorer]] = {
+    "Latency": score_latency,
+    "Load": score_load,
+    "Cost": score_cost,
+    "Locality": score_locality,
+}
+
+
+def score_weighted(
+    endpoints: Sequence[Endpoint],
+    signals: Sequence[EndpointSignal],
+    group: Sequence[Endpoint],
+    scene: Scene,
+) -> list[float]:
+    """Score by the policy's weighted list; each scorer counts by how near to the best one is."""
+    merits = [0.0] * len(endpoints)
+    for scorer in scene.balance.scorers:
+        costs = SCORERS[scorer.by](endpoints, signals, group, scene)
+        least = min(costs)
+        for index, cost in enumerate(costs):
+            merits[index] -= scorer.weight * _merit(cost, least)
+    return merits
+
+
+def _merit(cost: float, least: float) -> float:
+    """Return 1 for the best, less for what costs more, 0 where there is nothing to compare."""
+    if cost == least:
+        return 1.0
+    return 0.0 if math.isinf(cost) else least / cost
+
+
+def distance(endpoint: Endpoint, zone: str) -> int:
+    """Return how far an endpoint is: 0 in the zone, 1 in the zone's region, 2 beyond or unknown."""
+    if not zone:
+        return 2
+    if endpoint.zone == zone:
+        return 0
+    region = endpoint.backend.spec.region
+    # Every cloud names a zone after its region: eu-west-1a, europe-west4-b.
+    return 1 if region and zone.startswith(region) else 2
+
+
+def expected_picodollars(backend: Backend, view: RequestView) -> float:
+    """Return what the request is expected to cost there; infinite where no price is known."""
+    pricing = backend.spec.pricing
+    if pricing is None:
+        return math.inf
+    output_tokens = view.max_tokens or OUTPUT_TOKENS_EXPECTED
+    return view.tokens * pricing.input_picodollars + output_tokens * pricing.output_picodollars
+
+
+def prior_s(averages: Sequence[Average], group: Sequence[Endpoint], scene: Scene) -> float:
+    """Return what is expected of one of which nothing is known: the median of a few neighbours.
+
+    They are spread evenly over the group. Where nothing is known of any of those drawn it makes no
+    difference, and nobody is asked.
+    """
+    now, stream, number = scene.now, scene.view.stream, prompt_class(scene.view.tokens)
+    if now - max([average.at for average in averages]) >= FRESH_S + FORGOTTEN_S:
+        return 1.0
+    step = -(-len(group) // MEDIAN_SAMPLE)
+    sample = [scene.signals[endpoint.id] for endpoint in group[::step]]
+    known = [
+        average.value
+        for one in sample
+        if (average := (one.ttft_s if stream else one.latency_s)[number]).counts(now)
+    ]
+    return median_low(known) if known else 1.0

@@ -1,0 +1,579 @@
+"""Through real sockets: what each failure of a model means for its caller and for the next one."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from fakes.gateway import (
+    STREAM_HEAD,
+    Gateway,
+    chat,
+    event,
+    external,
+    failover,
+    gateway,
+    http,
+    until,
+)
+from fakes.policies import endpoints, keyring
+from fakes.taking_turns import TakingTurns, answered, refused, streamed, taking_turns
+from fakes.upstreams import nothing_left
+from switchboard_policy import ir
+from switchboard_policy.names import credential_key, origin
+
+pytestmark = pytest.mark.usefixtures("each_front")
+
+GOOD = answered("good")
+SILENCE = 30.0
+
+
+@asynccontextmanager
+async def served(*entries: ir.Entry) -> AsyncGenerator[Gateway]:
+    """Run a gateway; after the block nothing is in flight, and nothing of it is left."""
+    async with nothing_left(), gateway(*entries) as gw:
+        yield gw
+        signals = gw.plane.in_force.signals
+        await until(lambda: not any(signal.in_flight for signal in signals.values()))
+        await until(lambda: not len(gw.plane.live))
+
+
+def two(bad: TakingTurns, good: TakingTurns, **fields: Any) -> tuple[ir.Entry, ...]:
+    """A policy whose second tier is good."""
+    return (
+        failover("bad", "good", **fields),
+        external("bad", bad.url),
+        external("good", good.url),
+    )
+
+
+def alone(model: TakingTurns, **fields: Any) -> tuple[ir.Entry, ...]:
+    return failover("model", **fields), external("model", model.url)
+
+
+def in_cluster(name: str, *models: TakingTurns) -> tuple[ir.Backend, ir.Endpoints]:
+    """A service with these endpoints."""
+    return (
+        external(name, models[0].url, external=False),
+        endpoints(name, *(model.url.removeprefix("http://") for model in models)),
+    )
+
+
+# 429
+
+
+async def test_a_short_retry_after_is_waited_for_where_the_tier_has_nothing_else() -> None:
+    async with (
+        taking_turns(refused(429, "retry-after-ms: 300"), answered("rested")) as bad,
+        taking_turns(GOOD) as good,
+        served(*two(bad, good)) as gw,
+    ):
+        reply = await gw.send(chat())
+        assert reply.json["model"] == "the-rested"
+        assert reply.headers["x-switchboard-attempts"] == "2"
+        assert reply.headers["x-switchboard-reason"] == "retry:rate_limited"
+        # Half of the time again is what spreads the return.
+        assert 0.3 <= (await gw.outcome()).duration_s < 1.0
+        assert not good.seen
+
+
+async def test_another_endpoint_of_the_tier_is_not_waited_for() -> None:
+    async with (
+        taking_turns(refused(429, "retry-after: 2")) as one,
+        taking_turns(GOOD) as other,
+        served(
+            failover(["one", "other"]), external("one", one.url), external("other", other.url)
+        ) as gw,
+    ):
+        for number in range(6):
+            assert (await gw.send(chat())).status == 200
+            assert (await gw.outcome(number)).duration_s < 1.0
+        assert len(one.seen) <= 1
+
+
+async def test_a_model_that_limits_for_ever_is_waited_for_once_then_passed_over() -> None:
+    async with (
+        taking_turns(refused(429, "retry-after-ms: 200")) as bad,
+        taking_turns(GOOD) as good,
+        served(*two(bad, good)) as gw,
+    ):
+        reply = await gw.send(chat())
+        assert reply.headers["x-switchboard-backend"] == "ai/good"
+        assert reply.headers["x-switchboard-attempts"] == "3"
+        assert len(bad.seen) == 2
+
+
+async def test_a_model_that_limits_for_ever_and_is_alone_is_told_to_the_caller() -> None:
+    async with taking_turns(refused(429, "retry-after: 1")) as bad, served(*alone(bad)) as gw:
+        reply = await gw.send(chat())
+        assert (reply.status, reply.error["code"]) == (429, "upstream_rate_limited")
+        assert reply.headers["retry-after"] == "1"
+        assert len(bad.seen) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_long_retry_after_is_remembered_by_the_next_requests(stream: bool) -> None:
+    async with (
+        taking_turns(refused(429, "retry-after: 60")) as bad,
+        taking_turns(streamed("good") if stream else GOOD) as good,
+        served(*two(bad, good)) as gw,
+    ):
+        reply = await gw.send(chat(stream=stream))
+        assert reply.headers["x-switchboard-reason"] == "fallback:rate_limited"
+        for _ in range(3):
+            reply = await gw.send(chat(stream=stream))
+            assert reply.headers["x-switchboard-reason"] == "tier_unavailable"
+            assert reply.headers["x-switchboard-attempts"] == "1"
+        assert (len(bad.seen), len(good.seen)) == (1, 4)
+
+
+async def test_while_everything_rests_the_caller_is_told_when_to_come_back() -> None:
+    async with taking_turns(refused(429, "retry-after: 60")) as bad, served(*alone(bad)) as gw:
+        first, second = await gw.send(chat()), await gw.send(chat())
+        assert first.headers["retry-after"] == "60"
+        assert (second.status, second.error["code"]) == (429, "upstream_rate_limited")
+        assert 55 <= int(second.headers["retry-after"]) <= 60
+        assert second.headers["x-switchboard-attempts"] == "0"
+        assert second.headers["x-switchboard-rule"] == "default"
+        assert (await gw.outcome(1)).policy == "ai/chat"
+        assert len(bad.seen) == 1
+        assert (await gw.outcome(1)).duration_s < 0.5
+        (rest,) = (await gw.admin("/backends")).json["backends"]["ai/model"]["resting"]
+        assert 55 < rest.pop("for_s") <= 60
+        assert rest == {"what": "credential", "why": "rate_limited", "announced": False}
+
+
+async def test_a_request_that_comes_while_everything_rests_shortly_is_served_after_it() -> None:
+    async with (
+        taking_turns(refused(429, "retry-after-ms: 400"), GOOD) as model,
+        served(*alone(model, attempts=1)) as gw,
+    ):
+        assert (await gw.send(chat())).status == 429
+        reply = await gw.send(chat())
+        assert (reply.status, reply.headers["x-switchboard-attempts"]) == (200, "1")
+        assert (await gw.outcome(1)).duration_s > 0.2
+
+
+async def test_those_that_wait_do_not_come_back_all_at_once() -> None:
+    async with (
+        taking_turns(refused(429, "retry-after-ms: 1000"), GOOD) as model,
+        served(*alone(model, attempts=1)) as gw,
+    ):
+        assert (await gw.send(chat())).status == 429
+        replies = await asyncio.gather(*(gw.send(chat()) for _ in range(40)))
+        assert {reply.status for reply in replies} == {200}
+        back_at = [at - model.seen_at[0] for at in model.seen_at[1:]]
+        assert min(back_at) >= 0.95
+        # Over half a second, by chance.
+        assert max(back_at) - min(back_at) > 0.25
+        assert len([at for at in back_at if at < 1.1]) < 30
+
+
+async def test_when_the_rest_is_over_the_first_tier_serves_again() -> None:
+    async with (
+        taking_turns(refused(429, "retry-after-ms: 400"), answered("rested")) as bad,
+        taking_turns(GOOD) as good,
+        served(*two(bad, good, max_retry_after_wait_ms=100)) as gw,
+    ):
+        assert (await gw.send(chat())).json["model"] == "the-good"
+        assert (await gw.send(chat())).json["model"] == "the-good"
+        await asyncio.sleep(0.7)
+        assert (await gw.send(chat())).json["model"] == "the-rested"
+
+
+async def test_without_a_time_a_limit_moves_on_and_is_not_remembered() -> None:
+    async with (
+        taking_turns(refused(429)) as bad,
+        taking_turns(GOOD) as good,
+        served(*two(bad, good)) as gw,
+    ):
+        for _ in range(2):
+            reply = await gw.send(chat())
+            assert reply.headers["x-switchboard-reason"] == "fallback:rate_limited"
+            assert reply.headers["x-switchboard-attempts"] == "2"
+        assert len(bad.seen) == 2
+
+
+async def test_the_limits_reset_headers_count_where_there_is_no_retry_after() -> None:
+    limits = ("x-ratelimit-remaining-requests: 0", "x-ratelimit-reset-requests: 6m0s")
+    async with taking_turns(refused(429, *limits)) as bad, served(*alone(bad)) as gw:
+        assert (await gw.send(chat())).headers["retry-after"] == "360"
+        assert 350 <= int((await gw.send(chat())).headers["retry-after"]) <= 360
+        assert len(bad.seen) == 1
+
+
+async def test_an_answer_that_was_the_last_for_a_while_sends_the_next_elsewhere() -> None:
+    limits = ("x-ratelimit-remaining-requests: 0", "x-ratelimit-reset-requests: 6m0s")
+    async with (
+        taking_turns(answered("last", *limits)) as bad,
+        taking_turns(GOOD) as good,
+        served(*two(bad, good)) as gw,
+    ):
+        assert (await gw.send(chat())).json["model"] == "the-last"
+        assert (await gw.send(chat())).json["model"] == "the-good"
+
+
+async def test_what_only_announced_its_limit_still_serves_where_nothing_else_is_left() -> None:
+    limits = ("x-ratelimit-remaining-requests: 0", "x-ratelimit-reset-requests: 6m0s")
+    async with (
+        taking_turns(answered("last", *limits)) as bad,
+        taking_turns(refused(503)) as other,
+        served(*two(bad, other)) as gw,
+    ):
+        assert [(await gw.send(chat())).status for _ in range(3)] == [200] * 3
+
+
+async def test_no_wait_goes_beyond_the_deadline() -> None:
+    async with taking_turns(refused(429, "retry-after: 2")) as bad, served(*alone(bad)) as gw:
+        reply = await gw.send(chat(), x_switchboard_deadline_ms="500")
+        assert (reply.status, reply.headers["retry-after"]) == (429, "2")
+        assert (await gw.outcome()).duration_s < 0.4
+
+
+async def test_a_caller_that_leaves_ends_the_wait() -> None:
+    async with taking_turns(refused(429, "retry-after: 2")) as bad, served(*alone(bad)) as gw:
+        sent = asyncio.create_task(gw.send(chat()))
+        await until(lambda: len(bad.seen) == 1)
+        await asyncio.sleep(0.05)
+        sent.cancel()
+        await asyncio.gather(sent, return_exceptions=True)
+        outcome = await gw.outcome()
+        assert outcome.caller_left
+        assert outcome.duration_s < 1.0
+        assert len(bad.seen) == 1
+
+
+async def test_one_endpoint_that_rests_leaves_the_others_of_its_service() -> None:
+    async with (
+        taking_turns(refused(429, "retry-after: 30")) as full,
+        taking_turns(GOOD) as free,
+        served(failover("model"), *in_cluster("model", full, free)) as gw,
+    ):
+        for _ in range(12):
+            assert (await gw.send(chat())).status == 200
+        assert len(full.seen) <= 1
+
+
+# 500, 503 and resets
+
+
+@pytest.mark.parametrize("fault", [refused(500), refused(502), None], ids=["500", "502", "reset"])
+async def test_a_transient_failure_is_repeated_once_at_the_same_model(fault: bytes | None) -> None:
+    async with taking_turns(fault, GOOD) as model, served(*alone(model)) as gw:
+        reply = await gw.send(chat())
+        failure = "reset" if fault is None else "server_error"
+        assert reply.json["model"] == "the-good"
+        assert reply.headers["x-switchboard-attempts"] == "2"
+        assert reply.headers["x-switchboard-reason"] == f"retry:{failure}"
+
+
+async def test_a_retry_budget_of_nothing_repeats_nothing_and_is_counted() -> None:
+    async with (
+        taking_turns(refused(500), GOOD) as bad,
+        served(*alone(bad, retry_budget_permille=0)) as gw,
+    ):
+        reply = await gw.send(chat())
+        assert (reply.status, reply.headers["x-switchboard-attempts"]) == (502, "1")
+        assert (await gw.outcome()).retries_denied == 1
+        await until(lambda: bool(gw.outcomes))
+        page = (await gw.admin("/metrics")).body.decode()
+        assert 'switchboard_retries_denied_total{policy="ai/chat"} 1' in page
+
+
+async def test_the_first_move_to_another_model_needs_no_retry_budget() -> None:
+    async with (
+        taking_turns(refused(500)) as bad,
+        taking_turns(GOOD) as good,
+        served(*two(bad, good, retry_budget_permille=0)) as gw,
+    ):
+        reply = await gw.send(chat())
+        assert reply.headers["x-switchboard-backend"] == "ai/good"
+        assert len(bad.seen) == 1
+
+
+async def test_a_model_that_fails_everything_is_not_asked_twice_as_often() -> None:
+    requests = 60
+    async with taking_turns(refused(500)) as bad, served(*alone(bad)) as gw:
+        begun = monotonic()
+        replies = await asyncio.gather(*(gw.send(chat()) for _ in range(requests)))
+        took_s = monotonic() - begun
+        assert {reply.status for reply in replies} <= {502, 503}
+        repeats = len(bad.seen) - requests
+        # A fifth of the requests, and in any case ten a second.
+        assert repeats <= max(requests * 0.2, 10 * (1 + took_s)) + 1
+
+
+async def test_503_for_ever_goes_on_to_the_next_tier_each_time() -> None:
+    async with (
+        taking_turns(refused(503)) as bad,
+        taking_turns(GOOD) as good,
+        served(*two(bad, good)) as gw,
+    ):
+        for _ in range(3):
+            reply = await gw.send(chat())
+            assert reply.headers["x-switchboard-reason"] == "fallback:overloaded"
+        assert len(bad.seen) == 3
+
+
+async def test_503_with_a_time_leaves_the_model_alone_for_it() -> None:
+    async with (
+        taking_turns(refused(503, "retry-after: 30")) as bad,
+        taking_turns(GOOD) as good,
+        served(*two(bad, good)) as gw,
+    ):
+        for _ in range(3):
+            assert (await gw.send(chat())).status == 200
+        assert len(bad.seen) == 1
+
+
+async def test_503_alone_tells_the_caller_when_to_come_back() -> None:
+    async with taking_turns(refused(503, "retry-after: 9000")) as bad, served(*alone(bad)) as gw:
+        first, second = await gw.send(chat()), await gw.send(chat())
+        assert (first.status, second.status) == (503, 503)
+        # An hour at most is told, and an endpoint rests for a minute at most.
+        assert first.headers["retry-after"] == "3600"
+        assert int(second.headers["retry-after"]) <= 60
+        assert second.error["code"] == "upstream_overloaded"
+
+
+# silence
+
+
+async def test_after_silence_another_model_answers_before_the_silent_one_is_asked_again() -> None:
+    async with (
+        taking_turns(SILENCE) as one,
+        taking_turns(SILENCE) as other,
+        taking_turns(streamed("good")) as good,
+        served(
+            failover(["silent", "good"]),
+            *in_cluster("silent", one, other),
+            external("good", good.url),
+        ) as gw,
+    ):
+        for number in range(4):
+            reply = await gw.send(chat(stream=True))
+            assert reply.text == "good"
+            # firstToken is 0.4 s here.
+            assert (await gw.outcome(number)).duration_s < 1.2
+            assert len((await gw.outcome(number)).attempts) <= 2
+
+
+async def test_another_endpoint_of_a_silent_model_is_asked_where_no_other_is_left() -> None:
+    async with (
+        taking_turns(SILENCE) as silent,
+        taking_turns(streamed("good")) as good,
+        served(failover("model"), *in_cluster("model", silent, good)) as gw,
+    ):
+        for _ in range(4):
+            assert (await gw.send(chat(stream=True))).text == "good"
+
+
+async def test_one_deadline_is_over_all_attempts_and_waits() -> None:
+    async with (
+        taking_turns(refused(429, "retry-after-ms: 200"), SILENCE) as one,
+        taking_turns(SILENCE) as other,
+        served(*two(one, other, attempts=10)) as gw,
+    ):
+        reply = await gw.send(chat(stream=True), x_switchboard_deadline_ms="1200")
+        assert (reply.status, reply.error["code"]) == (504, "deadline_exceeded")
+        assert 1.1 < (await gw.outcome()).duration_s < 1.8
+
+
+# the prompt is too long
+
+OVERFLOWS = {
+    "openai": refused(400, code="context_length_exceeded"),
+    "vllm": refused(
+        400,
+        message="This model's maximum context length is 100 tokens. However, you requested 205 "
+        "tokens (5 in the messages, 200 in the completion).",
+        type="BadRequestError",
+        code=400,
+    ),
+    "sglang": refused(
+        400,
+        message="The input (205 tokens) is longer than the model's context length (100 tokens).",
+    ),
+}
+
+
+def windows(small: TakingTurns, large: TakingTurns, **fields: Any) -> tuple[ir.Entry, ...]:
+    return (
+        failover("small", "large", **fields),
+        external("small", small.url, capabilities=ir.Capabilities(context_window_tokens=100)),
+        external("large", large.url, capabilities=ir.Capabilities(context_window_tokens=1_000)),
+    )
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("form", OVERFLOWS)
+async def test_a_prompt_that_is_too_long_goes_to_a_larger_window(form: str, stream: bool) -> None:
+    async with (
+        taking_turns(OVERFLOWS[form]) as small,
+        taking_turns(streamed("good") if stream else GOOD) as large,
+        served(*windows(small, large)) as gw,
+    ):
+        reply = await gw.send(chat(stream=stream))
+        assert (reply.status, reply.headers["x-switchboard-backend"]) == (200, "ai/large")
+        assert reply.headers["x-switchboard-reason"] == "fallback:context_overflow"
+        assert [one.failure for one in (await gw.outcome()).attempts] == ["context_overflow", ""]
+
+
+async def test_a_prompt_that_is_too_long_in_the_first_event_goes_to_a_larger_window() -> None:
+    error = {"message": "maximum context length is 100 tokens", "code": 400}
+    async with (
+        taking_turns(STREAM_HEAD + event(error=error)) as small,
+        taking_turns(streamed("good")) as large,
+        served(*windows(small, large)) as gw,
+    ):
+        assert (await gw.send(chat(stream=True))).text == "good"
+
+
+async def test_only_larger_windows_are_left_after_a_prompt_was_too_long() -> None:
+    async with (
+        taking_turns(OVERFLOWS["openai"]) as small,
+        taking_turns(GOOD) as undeclared,
+        taking_turns(refused(500)) as large,
+        served(
+            failover(["small"], ["undeclared"], ["large"]),
+            external("undeclared", undeclared.url),
+            *windows(small, large)[1:],
+        ) as gw,
+    ):
+        assert (await gw.send(chat())).error["code"] == "upstream_server_error"
+        assert not undeclared.seen
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("form", OVERFLOWS)
+async def test_without_a_larger_window_the_caller_gets_the_upstreams_own_error(
+    form: str, stream: bool
+) -> None:
+    async with (
+        taking_turns(OVERFLOWS[form]) as large,
+        taking_turns(GOOD) as small,
+        served(
+            failover("large", "small"),
+            external("large", large.url, capabilities=ir.Capabilities(context_window_tokens=1_000)),
+            external("small", small.url, capabilities=ir.Capabilities(context_window_tokens=100)),
+        ) as gw,
+    ):
+        reply = await gw.send(chat(stream=stream))
+        assert reply.status == 400
+        assert OVERFLOWS[form].endswith(reply.body)
+        assert reply.headers["x-switchboard-attempts"] == "1"
+        assert not small.seen
+
+
+async def test_where_the_larger_window_is_too_small_as_well_its_own_error_is_told() -> None:
+    async with (
+        taking_turns(OVERFLOWS["vllm"]) as small,
+        taking_turns(refused(400, code="context_length_exceeded", message="still")) as large,
+        served(*windows(small, large)) as gw,
+    ):
+        reply = await gw.send(chat())
+        assert (reply.status, reply.json["error"]["message"]) == (400, "still")
+        assert reply.headers["x-switchboard-attempts"] == "2"
+
+
+# the caller's own
+
+
+WRONG = {
+    "400": refused(400, code="invalid_value"),
+    "400-filter": refused(400, code="content_filter"),
+    "403-filter": refused(403, code="content_policy_violation"),
+    "422": refused(422),
+}
+WRONG_EVENTS = {
+    "filter-event": STREAM_HEAD + event(error={"message": "no", "code": "content_filter"}),
+    "invalid-event": STREAM_HEAD + event(error={"message": "no", "type": "invalid_request_error"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "stream"),
+    [*((form, False) for form in WRONG), *((form, True) for form in WRONG | WRONG_EVENTS)],
+)
+async def test_what_the_caller_did_wrong_is_never_tried_again(form: str, stream: bool) -> None:
+    async with (
+        taking_turns((WRONG | WRONG_EVENTS)[form]) as model,
+        taking_turns(GOOD) as other,
+        served(*two(model, other)) as gw,
+    ):
+        for _ in range(2):
+            reply = await gw.send(chat(stream=stream))
+            assert reply.status in {400, 403, 422}
+            assert reply.json["error"]["message"] == "no"
+            assert reply.headers["x-switchboard-attempts"] == "1"
+        assert (len(model.seen), len(other.seen)) == (2, 0)
+
+
+# the credential
+
+
+def sealed(backend: ir.Backend, key: str) -> ir.Credential:
+    raw = keyring().seal(key.encode(), backend.uid, origin(backend.url))
+    return ir.Credential(backend=backend.name, key_id="k1", sealed=raw)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [refused(401), refused(402), refused(403), refused(429, code="insufficient_quota")],
+    ids=["401", "402", "403", "quota"],
+)
+async def test_a_refused_credential_is_not_asked_again_until_it_is_another(answer: bytes) -> None:
+    async with taking_turns(answer, answered("rotated")) as bad, taking_turns(GOOD) as good:
+        closed = external("bad", bad.url, credential=credential_key("ai", "bad"))
+        entries = (failover("bad", "good"), closed, external("good", good.url))
+        async with served(*entries, sealed(closed, "sk-1")) as gw:
+            reply = await gw.send(chat())
+            assert reply.headers["x-switchboard-reason"] == "fallback:auth"
+            reply = await gw.send(chat())
+            assert reply.headers["x-switchboard-reason"] == "tier_unavailable"
+            assert len(bad.seen) == 1
+            await gw.publish(*entries, sealed(closed, "sk-2"))
+            assert (await gw.send(chat())).json["model"] == "the-rotated"
+            assert b"Bearer sk-2" in bad.seen[1]
+
+
+async def test_a_firewall_that_dislikes_one_request_does_not_stop_the_others() -> None:
+    blocked = http(403, b"<html>blocked</html>", media_type="text/html")
+    async with (
+        taking_turns(blocked, answered("asked-again")) as bad,
+        taking_turns(GOOD) as good,
+        served(*two(bad, good)) as gw,
+    ):
+        assert (await gw.send(chat())).headers["x-switchboard-reason"] == "fallback:auth"
+        assert (await gw.send(chat())).json["model"] == "the-asked-again"
+
+
+async def test_a_refused_credential_alone_is_told_without_asking_again() -> None:
+    async with taking_turns(refused(401)) as bad, served(*alone(bad)) as gw:
+        first, second = await gw.send(chat()), await gw.send(chat())
+        for reply in (first, second):
+            assert (reply.status, reply.error["code"]) == (502, "upstream_auth")
+        assert int(second.headers["retry-after"]) <= 60
+        assert len(bad.seen) == 1
+
+
+async def test_a_refusal_whose_body_never_comes_is_not_waited_for() -> None:
+    head = b"HTTP/1.1 429 Said\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, taking_turns(GOOD) as good:
+        entries = failover("bad", "good"), external("bad", url), external("good", good.url)
+        async with served(*entries) as gw:
+            reply = await gw.send(chat())
+            assert reply.headers["x-switchboard-reason"] == "fallback:rate_limited"
+            assert (await gw.outcome()).duration_s < 1.5

@@ -1,0 +1,460 @@
+"""Through real sockets: who waits for an endpoint, spills to the next tier, or wakes one up."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from types import CoroutineType
+from typing import Any
+
+import aiohttp
+import pytest
+
+from fakes.gateway import CHAT, Gateway, chat, external, fakes, gateway, until
+from fakes.policies import endpoints, policy, rule, service, tier
+from switchboard_cli.fake_model.server import Serving
+from switchboard_dataplane.signals.engine import EngineLoad
+from switchboard_policy import ir
+
+pytestmark = pytest.mark.usefixtures("each_front")
+
+PATIENT = ir.Timeouts(connect_ms=20_000, total_ms=60_000, first_token_ms=60_000)
+#: What a caller that leaves may cost at most, after it has left.
+SOON_S = 0.1
+
+
+def pool(
+    models: Sequence[Serving], name: str = "pool", **fields: Any
+) -> tuple[ir.Backend, ir.Endpoints]:
+    """A service with these models for endpoints, of one slot each unless the fields say."""
+    said: dict[str, Any] = {"model": "fake-model", "timeouts": PATIENT, "max_in_flight": 1}
+    addresses = (model.url.removeprefix("http://") for model in models)
+    return service(name, **(said | fields)), endpoints(name, *addresses)
+
+
+def tiers(*names: str, spill: ir.Spill | None = None) -> ir.Policy:
+    first, *rest = names
+    built = [tier("near", first, spill=spill), *(tier("far", name) for name in rest)]
+    return policy("chat", rule("default", *built))
+
+
+@asynccontextmanager
+async def crowd(gw: Gateway) -> AsyncGenerator[aiohttp.ClientSession]:
+    """A caller with as many connections as it likes; afterwards nothing is left of its requests."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        before = own_tasks()
+        yield session
+    await idle(gw)
+    await until(lambda: own_tasks() <= before)
+
+
+def own_tasks() -> int:
+    """How many tasks the data plane has, beside those of callers and models."""
+    coroutines = [task.get_coro() for task in asyncio.all_tasks()]
+    codes = [one.cr_code for one in coroutines if isinstance(one, CoroutineType)]
+    return sum("switchboard_dataplane" in code.co_filename for code in codes)
+
+
+async def idle(gw: Gateway, *, within_s: float = 5.0) -> None:
+    """Wait until nothing is in flight, kept for anybody, waited for, or served."""
+    signals = gw.plane.in_force.signals
+    await until(lambda: not len(gw.plane.live), within_s=within_s)
+    assert {one.in_flight for one in signals.values()} <= {0}
+    assert {signals.backend(f"ai/{name}").in_flight for name in ("pool", "far")} == {0}
+    assert not any(one.waiting for one in signals.values())
+    assert waiting(gw) == 0
+
+
+def waits_for(gw: Gateway, count: int) -> bool:
+    return waiting(gw) == count
+
+
+def waiting(gw: Gateway) -> int:
+    return sum(gw.plane.in_force.queued().values()) + sum(gw.plane.in_force.waking().values())
+
+
+async def ask(
+    gw: Gateway,
+    session: aiohttp.ClientSession,
+    *,
+    headers: dict[str, str] | None = None,
+    **body: Any,
+) -> tuple[int, str, str]:
+    """Ask; return the status, who answered, and why it ended there."""
+    async with session.post(gw.url + CHAT, json=chat(**body), headers=headers) as response:
+        await response.read()
+        named = response.headers
+        return (
+            response.status,
+            named.get("x-switchboard-backend", ""),
+            named["x-switchboard-reason"],
+        )
+
+
+async def test_requests_beyond_the_limit_wait_and_are_all_served() -> None:
+    async with (
+        fakes({"ttft_ms": 100}) as models,
+        gateway(tiers("pool"), *pool(models, queue=ir.Queue(10, 10_000))) as gw,
+        crowd(gw) as session,
+    ):
+        asked = [asyncio.create_task(ask(gw, session, stream=one % 2 > 0)) for one in range(6)]
+        await until(lambda: waiting(gw) == 5)
+        assert 'switchboard_queue_waiting{backend="ai/pool"} 5.0' in await page(gw)
+        told = (await gw.admin("/backends")).json["backends"]["ai/pool"]
+        assert (told["queued"], told["waking"]) == (5, 0)
+        for status, backend, reason in await asyncio.gather(*asked):
+            assert (status, backend, reason) == (200, "ai/pool", "primary")
+        assert models[0].engine.records.seen == 6
+
+
+async def watch_limit(gw: Gateway, limit: int) -> None:
+    """End when an endpoint has more in flight than it takes."""
+    signals = gw.plane.in_force.signals
+    while not any(one.in_flight > limit for one in signals.values()):  # noqa: ASYNC110 - no event
+        await asyncio.sleep(0.002)
+
+
+async def page(gw: Gateway) -> str:
+    return (await gw.admin("/metrics")).body.decode()
+
+
+async def test_a_full_queue_answers_503_with_the_time_to_come_back() -> None:
+    async with (
+        fakes({"ttft_ms": 300}) as models,
+        gateway(tiers("pool"), *pool(models, queue=ir.Queue(1, 10_000))) as gw,
+        crowd(gw) as session,
+    ):
+        asked = [asyncio.create_task(ask(gw, session)) for _ in range(2)]
+        await until(lambda: waiting(gw) == 1)
+        reply = await gw.send(chat())
+        assert (reply.status, reply.error["code"]) == (503, "overloaded")
+        assert 1 <= int(reply.headers["retry-after"]) <= 60
+        assert [status for status, _, _ in await asyncio.gather(*asked)] == [200, 200]
+
+
+async def test_who_gives_way_hears_it_at_once_and_the_higher_is_served_first() -> None:
+    async with (
+        fakes({"ttft_ms": 500}) as models,
+        gateway(tiers("pool"), *pool(models, queue=ir.Queue(2, 10_000))) as gw,
+        crowd(gw) as session,
+    ):
+        holds = asyncio.create_task(ask(gw, session))
+        await until(lambda: gw.plane.in_force.in_flight()["ai/pool"] == 1)
+        order: list[str] = []
+
+        async def prioritised(priority: str) -> int:
+            named = {"x-switchboard-priority": priority}
+            status, _, _ = await ask(gw, session, headers=named)
+            order.append(priority)
+            return status
+
+        waits = []
+        for priority, arrived in (("-1", 1), ("0", 2)):
+            waits.append(asyncio.create_task(prioritised(priority)))
+            await until(partial(waits_for, gw, arrived))
+        waits.append(asyncio.create_task(prioritised("50")))
+        assert await waits[0] == 503
+        assert not holds.done(), "it was told before anything was free"
+        assert await asyncio.gather(*waits[1:]) == [200, 200]
+        assert order == ["-1", "50", "0"]
+        await holds
+
+
+@pytest.mark.parametrize("priority", ["101", "-101", "1.5", "high", "", "1e2", "+-1", "9999"])
+async def test_a_priority_that_is_none_is_told_so(priority: str) -> None:
+    async with (
+        fakes({}) as models,
+        gateway(tiers("pool"), *pool(models)) as gw,
+    ):
+        reply = await gw.send(chat(), x_switchboard_priority=priority)
+        assert (reply.status, reply.error["param"]) == (400, "x-switchboard-priority")
+        assert reply.error["code"] == "invalid_value"
+
+
+@pytest.mark.parametrize("priority", ["100", "-100", "+5", "0"])
+async def test_a_priority_goes_no_further(priority: str) -> None:
+    async with (
+        fakes({}) as models,
+        gateway(tiers("pool"), *pool(models)) as gw,
+    ):
+        assert (await gw.send(chat(), x_switchboard_priority=priority)).status == 200
+        (seen,) = models[0].engine.records.last(1)
+        assert not [name for name in seen.headers if name.lower().startswith("x-switchboard")]
+
+
+async def test_a_caller_that_leaves_while_it_waits_is_gone_within_a_tenth_of_a_second() -> None:
+    async with (
+        fakes({"ttft_ms": 1_500}) as models,
+        gateway(tiers("pool"), *pool(models, queue=ir.Queue(10, 10_000))) as gw,
+        crowd(gw) as session,
+    ):
+        holds = asyncio.create_task(ask(gw, session))
+        await until(lambda: gw.plane.in_force.in_flight()["ai/pool"] == 1)
+        leaves = asyncio.create_task(ask(gw, session))
+        stays = asyncio.create_task(ask(gw, session))
+        await until(lambda: waiting(gw) == 2)
+        left_at = time.monotonic()
+        leaves.cancel()
+        await until(lambda: waiting(gw) == 1)
+        assert time.monotonic() - left_at < SOON_S
+        assert (await holds)[0] == (await stays)[0] == 200
+        assert models[0].engine.records.seen == 2
+        outcome = next(one for one in gw.outcomes if one.caller_left)
+        assert (outcome.attempts, outcome.policy) == ((), "ai/chat")
+
+
+async def test_1600_requests_at_8_endpoints_leave_nothing_behind() -> None:
+    limit, room = 20, 1_000
+    quiet: dict[str, object] = {"ttft_ms": 50, "recorded_requests": 1}
+    async with (
+        fakes(*[quiet] * 8) as models,
+        gateway(
+            tiers("pool"),
+            *pool(models, max_in_flight=limit, queue=ir.Queue(room, 60_000)),
+        ) as gw,
+        crowd(gw) as session,
+    ):
+        watch = asyncio.create_task(watch_limit(gw, limit))
+        said = await asyncio.gather(*(ask(gw, session) for _ in range(1_600)))
+        assert not watch.done(), "no endpoint ever had more than its limit"
+        watch.cancel()
+        await asyncio.wait([watch])
+        counts = {status: sum(one[0] == status for one in said) for status in (200, 503)}
+        assert sum(counts.values()) == 1_600
+        assert counts[200] >= 8 * limit + room, "what had room was served"
+        await idle(gw)
+        # And it is as it was before: a request is served at once.
+        assert (await ask(gw, session))[:2] == (200, "ai/pool")
+
+
+# === Spill ===
+
+
+async def test_a_busy_tier_spills_before_anything_fails_and_takes_requests_again() -> None:
+    spill = ir.Spill(in_flight_permille=500)
+    async with (
+        fakes({"ttft_ms": 400}, {}) as (near, far),
+        gateway(
+            tiers("pool", "far", spill=spill),
+            *pool([near], max_in_flight=4),
+            external("far", far.url),
+        ) as gw,
+        crowd(gw) as session,
+    ):
+        held = [asyncio.create_task(ask(gw, session)) for _ in range(2)]
+        await until(lambda: gw.plane.in_force.in_flight()["ai/pool"] == 2)
+        assert await ask(gw, session) == (200, "ai/far", "spill:inFlight")
+        assert {one[1:] for one in await asyncio.gather(*held)} == {("ai/pool", "primary")}
+        assert (await ask(gw, session))[1:] == ("ai/pool", "primary")
+        where = 'policy="ai/chat",rule="default",tier="near"'
+        counted = f'switchboard_spills_total{{cause="inFlight",{where}}} 1.0'
+        await until(lambda: any(one.spills for one in gw.outcomes))
+        assert counted in await page(gw)
+        assert {one.error for one in gw.outcomes} == {""}
+
+
+async def test_a_request_waits_for_its_own_tier_and_then_spills() -> None:
+    spill = ir.Spill(queue_wait_ms=300)
+    async with (
+        fakes({"ttft_ms": 1_000}, {}) as (near, far),
+        gateway(
+            tiers("pool", "far", spill=spill),
+            *pool([near], queue=ir.Queue(10, 10_000)),
+            external("far", far.url),
+        ) as gw,
+        crowd(gw) as session,
+    ):
+        holds = asyncio.create_task(ask(gw, session))
+        await until(lambda: gw.plane.in_force.in_flight()["ai/pool"] == 1)
+        began_at = time.monotonic()
+        assert await ask(gw, session) == (200, "ai/far", "spill:queueWait")
+        assert 0.25 < time.monotonic() - began_at < 0.9
+        assert (await holds)[1] == "ai/pool"
+
+
+async def test_a_tier_that_is_slow_to_begin_spills() -> None:
+    spill = ir.Spill(ttft_ms=200)
+    async with (
+        fakes({"ttft_ms": 300}, {}) as (near, far),
+        gateway(
+            tiers("pool", "far", spill=spill),
+            *pool([near], max_in_flight=None),
+            external("far", far.url),
+        ) as gw,
+        crowd(gw) as session,
+    ):
+        assert (await ask(gw, session, stream=True))[1] == "ai/pool"
+        await asyncio.sleep(0.12)
+        assert await ask(gw, session, stream=True) == (200, "ai/far", "spill:ttft")
+
+
+async def test_an_engine_that_others_have_filled_spills() -> None:
+    async with (
+        fakes({}, {}) as (near, far),
+        gateway(
+            tiers("pool", "far", spill=ir.Spill(in_flight_permille=900)),
+            *pool([near], max_in_flight=10),
+            external("far", far.url),
+        ) as gw,
+        crowd(gw) as session,
+    ):
+        assert (await ask(gw, session))[1] == "ai/pool"
+        (signal,) = (one for at, one in gw.plane.in_force.signals.items() if "pool" in at)
+        signal.engine = EngineLoad(waiting=1, running=9, kv_use=None, at=time.monotonic())
+        await asyncio.sleep(0.12)
+        assert await ask(gw, session) == (200, "ai/far", "spill:inFlight")
+
+
+async def test_a_tier_that_spilled_is_the_last_resort_when_the_next_one_fails() -> None:
+    async with (
+        fakes({"ttft_ms": 300}, {"faults": [{"kind": "status", "status": 503}]}) as (near, far),
+        gateway(
+            tiers("pool", "far", spill=ir.Spill(in_flight_permille=500)),
+            *pool([near], max_in_flight=2),
+            external("far", far.url),
+        ) as gw,
+        crowd(gw) as session,
+    ):
+        holds = asyncio.create_task(ask(gw, session))
+        await until(lambda: gw.plane.in_force.in_flight()["ai/pool"] == 1)
+        assert await ask(gw, session) == (200, "ai/pool", "fallback:overloaded")
+        await holds
+
+
+# === From zero ===
+
+
+async def test_requests_wait_for_a_backend_that_is_scaled_to_zero_and_wake_with_it() -> None:
+    async with (
+        fakes({}) as models,
+        gateway() as gw,
+        crowd(gw) as session,
+    ):
+        rules, (backend, ready) = tiers("pool"), pool(models, max_in_flight=64, wake_hold_ms=20_000)
+        await gw.publish(rules, backend, endpoints("pool"))
+        asked = [asyncio.create_task(ask(gw, session)) for _ in range(5)]
+        await until(lambda: waiting(gw) == 5)
+        assert 'switchboard_wake_waiting{backend="ai/pool"} 5.0' in await page(gw)
+        await gw.publish(rules, backend, ready)
+        began_at = time.monotonic()
+        assert {one[:2] for one in await asyncio.gather(*asked)} == {(200, "ai/pool")}
+        assert time.monotonic() - began_at < 1.0
+        assert 'switchboard_wake_waiting{backend="ai/pool"} 0.0' in await page(gw)
+
+
+async def test_after_the_hold_the_next_tier_answers() -> None:
+    async with (
+        fakes({}) as (far,),
+        gateway(
+            tiers("pool", "far"),
+            service("pool", wake_hold_ms=300),
+            endpoints("pool"),
+            external("far", far.url),
+        ) as gw,
+        crowd(gw) as session,
+    ):
+        began_at = time.monotonic()
+        assert await ask(gw, session) == (200, "ai/far", "tier_unavailable")
+        assert 0.25 < time.monotonic() - began_at < 2.0
+
+
+async def test_after_the_hold_without_a_next_tier_the_caller_hears_why() -> None:
+    async with (
+        gateway(tiers("pool"), service("pool", wake_hold_ms=200), endpoints("pool")) as gw,
+        crowd(gw),
+    ):
+        reply = await gw.send(chat())
+        assert (reply.status, reply.error["code"]) == (503, "no_candidate")
+        assert "has no endpoint that is ready" in reply.error["message"]
+
+
+async def test_a_backend_that_is_forbidden_while_a_request_waits_does_not_serve_it() -> None:
+    async with (
+        fakes({"ttft_ms": 600}) as models,
+        gateway() as gw,
+        crowd(gw) as session,
+    ):
+        backend = pool(models, queue=ir.Queue(10, 10_000))
+        await gw.publish(tiers("pool"), *backend)
+        holds = asyncio.create_task(ask(gw, session))
+        await until(lambda: gw.plane.in_force.in_flight()["ai/pool"] == 1)
+        waits = asyncio.create_task(ask(gw, session))
+        await until(lambda: waiting(gw) == 1)
+        rail = ir.Guardrail(name="nobody", policy="ai/chat", forbids=("ai/pool",))
+        forbids = policy("chat", rule("default", tier("near", "pool")), guardrails=(rail,))
+        await gw.publish(forbids, *backend)
+        assert (await waits)[::2] == (503, "no_candidate")
+        assert (await holds)[0] == 200
+        assert models[0].engine.records.seen == 1
+
+
+async def test_who_still_waits_at_the_drain_deadline_is_told_so() -> None:
+    async with (
+        fakes({"ttft_ms": 5_000}) as models,
+        gateway(tiers("pool"), *pool(models, queue=ir.Queue(10, 10_000))) as gw,
+        crowd(gw) as session,
+    ):
+        holds = asyncio.create_task(ask(gw, session))
+        await until(lambda: gw.plane.in_force.in_flight()["ai/pool"] == 1)
+        waits = asyncio.create_task(ask(gw, session))
+        await until(lambda: waiting(gw) == 1)
+        await gw.plane.live.drain(0.2)
+        assert {one[::2] for one in await asyncio.gather(holds, waits)} == {(503, "shutting_down")}
+
+
+async def test_what_failed_waits_for_another_endpoint_as_if_it_had_just_come() -> None:
+    fault: dict[str, object] = {"ttft_ms": 100, "faults": [{"kind": "status", "status": 503}]}
+    async with (
+        fakes({"ttft_ms": 600}, fault) as (good, bad),
+        gateway(
+            tiers("pool"), *pool([good, bad], queue=ir.Queue(10, 10_000), health=ir.Health())
+        ) as gw,
+        crowd(gw) as session,
+    ):
+        first = [asyncio.create_task(ask(gw, session)) for _ in range(2)]
+        said = await asyncio.gather(*first)
+        assert sorted(one[2] for one in said) == ["primary", "retry:overloaded"]
+        assert {one[0] for one in said} == {200}
+        assert (good.engine.records.seen, bad.engine.records.seen) == (2, 1)
+
+
+async def test_what_the_retry_budget_does_not_allow_is_not_waited_for() -> None:
+    fault: dict[str, object] = {"faults": [{"kind": "status", "status": 503}]}
+    async with (
+        fakes(fault, fault) as models,
+        gateway(
+            policy("chat", rule("default", tier("near", "pool")), retry_budget_permille=0),
+            *pool(models, queue=ir.Queue(10, 10_000)),
+        ) as gw,
+        crowd(gw) as session,
+    ):
+        began_at = time.monotonic()
+        assert (await ask(gw, session))[0] == 503
+        assert time.monotonic() - began_at < 2.0
+        assert sum(model.engine.records.seen for model in models) == 1
+
+
+async def test_endpoints_that_fail_under_a_full_queue_cost_no_request_and_no_slot() -> None:
+    broken: dict[str, object] = {"faults": [{"kind": "status", "status": 503}], "ttft_ms": 20}
+    good: dict[str, object] = {"ttft_ms": 50}
+    breaker = ir.Health(breaker=ir.Breaker(consecutive_failures=3, open_for_ms=200))
+    queue = ir.Queue(1_000, 30_000)
+    async with (
+        fakes(broken, {"faults": [{"kind": "reset"}]}, good, good) as models,
+        gateway(
+            policy(
+                "chat",
+                rule("default", tier("near", "pool")),
+                retry_budget_permille=1_000,
+                attempts=5,
+            ),
+            *pool(models, max_in_flight=4, queue=queue, health=breaker),
+        ) as gw,
+        crowd(gw) as session,
+    ):
+        said = await asyncio.gather(*(ask(gw, session, stream=n % 2 > 0) for n in range(300)))
+        failed = [one for one in said if one[0] != 200]
+        # One that meets both broken ones, and those again, has used up its attempts.
+        assert len(failed) <= 5, failed
+        await idle(gw)
