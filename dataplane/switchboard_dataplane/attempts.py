@@ -91,27 +91,36 @@ class Attempts:
         call.begin_anew()
         asked = _Asked(call, ask, plan, headers)
         try:
-            while True:
-                now_plan = call.plan or plan
-                step = step or self.failover.following(call, now_plan, call.tried)
-                candidate = await self.failover.ready(call, now_plan, step, call.failure)
-                run = self._begin(candidate)
-                answer = await self._attempt(asked, run)
-                if call.race is not None:
-                    run, answer = await self._settle(call, call.race, run)
-                if answer is not None:
-                    call.take(run, answer, self.clock())
-                    self.failover.heed(run.candidate.endpoint.backend, answer)
-                    return answer
-                if self.clock() >= call.until:
-                    raise DeadlineExceeded(
-                        f"no answer within the deadline of {deadline_ms} ms "
-                        f"({len(call.attempts)} attempts)"
-                    ) from call.failure
-                step = call.take_next_step()
-        finally:
+            return await self._until_answered(asked, step, deadline_ms=deadline_ms)
+        except BaseException as error:  # noqa: BLE001 - whatever ends it, it is raised again
+            ended = error
+        # Not in a finally: compiled, one that waits loses what it was to raise.
+        if call.race is not None:
+            await self._abandon(call, call.race)
+        raise ended
+
+    async def _until_answered(
+        self, asked: _Asked, step: Candidate | Wait | None, *, deadline_ms: int
+    ) -> Answer:
+        call = asked.call
+        while True:
+            plan = call.plan or asked.plan
+            step = step or self.failover.following(call, plan, call.tried)
+            candidate = await self.failover.ready(call, plan, step, call.failure)
+            run = self._begin(candidate)
+            answer = await self._attempt(asked, run)
             if call.race is not None:
-                await self._abandon(call, call.race)
+                run, answer = await self._settle(call, call.race, run)
+            if answer is not None:
+                call.take(run, answer, self.clock())
+                self.failover.heed(run.candidate.endpoint.backend, answer)
+                return answer
+            if self.clock() >= call.until:
+                raise DeadlineExceeded(
+                    f"no answer within the deadline of {deadline_ms} ms "
+                    f"({len(call.attempts)} attempts)"
+                ) from call.failure
+            step = call.take_next_step()
 
     async def _attempt(self, asked: _Asked, run: Run) -> Answer | None:
         """Try one endpoint; None if that fails."""

@@ -121,30 +121,33 @@ class Proxy:
         if self.tracing is not None:
             call.span = self.tracing.begin(caller.api, caller.headers)
         try:
-            await self._answer_or_refuse(caller, call)
+            error = await self._answer_or_fail(caller, call)
+            if error is not None:
+                await self._refuse(caller, call, error)
         except (asyncio.CancelledError, ConnectionError):
             call.caller_left = True
             raise
         finally:
             self._settle(call)
 
-    async def _answer_or_refuse(self, caller: Caller, call: Call) -> None:
+    async def _answer_or_fail(self, caller: Caller, call: Call) -> RouterError | None:
+        """Answer; return what the caller is to hear instead, None if it was answered."""
         try:
             await self._answer(caller, call)
         except RouterError as error:
-            await self._refuse(caller, call, error)
+            return error
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or not self.shutting_down():
                 raise
             task.uncancel()
-            going = ShuttingDown("this gateway is shutting down; send the request again")
-            await self._refuse(caller, call, going)
+            return ShuttingDown("this gateway is shutting down; send the request again")
         except ConnectionError:
             raise
         except Exception:
             log.exception("a request failed by a defect of the data plane")
-            await self._refuse(caller, call, InternalError("the gateway failed; see its log"))
+            return InternalError("the gateway failed; see its log")
+        return None
 
     async def _answer(self, caller: Caller, call: Call) -> None:
         body = await caller.read_body()

@@ -53,6 +53,18 @@ def async_generators(tree: ast.AST) -> Iterator[str]:
             yield f"line {node.lineno}: {node.name} is an asynchronous generator"
 
 
+def caught_waits(tree: ast.AST) -> Iterator[str]:
+    """Waits in an except or finally: what was caught stays set for all others on the loop.
+
+    A finally that waits even loses what it was to raise.
+    """
+    for node in ast.walk(tree):
+        for part in [*node.handlers, *node.finalbody] if isinstance(node, ast.Try) else ():
+            for one in (part, *_own(part)):
+                if isinstance(one, ast.Await | ast.AsyncFor | ast.AsyncWith):
+                    yield f"line {one.lineno}: {ast.unparse(one)}"
+
+
 def lost_values(tree: ast.AST) -> Iterator[str]:
     """Attributes that are set to None and read in the same function: C takes them for None."""
     for node in ast.walk(tree):
@@ -118,6 +130,11 @@ def test_a_compiled_module_holds_no_asynchronous_generator(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
+def test_a_compiled_module_does_not_wait_while_it_holds_an_error(name: str) -> None:
+    assert list(caught_waits(TREES[name])) == []
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_what_a_compiled_function_empties_it_does_not_read(name: str) -> None:
     """mypy takes no call to change an attribute, and mypyc believes it."""
     assert list(lost_values(TREES[name])) == []
@@ -142,6 +159,10 @@ def test_the_rules_see_what_they_forbid() -> None:
     assert [said.split(": ")[1] for said in async_generators(generators)] == [
         "a is an asynchronous generator"
     ]
+    caught = ast.parse(
+        "async def a():\n try: await b()\n except C: await d()\n finally:\n  if e: await f()"
+    )
+    assert list(caught_waits(caught)) == ["line 3: await d()", "line 5: await f()"]
     emptied = ast.parse("def a(b):\n    b.c = None\n    b.fill()\n    return b.c, b.d")
     assert list(lost_values(emptied)) == ["line 4: b.c was None in line 2"]
     module = next(iter(MODULES))
