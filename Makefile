@@ -9,9 +9,9 @@ PYTEST := $(BIN)/pytest
 ENGINE ?= docker
 TAG ?= dev
 ARGS ?=
-# Most integration tests wait most of the time, so one worker more than the two cores of a small
-# machine. A module, or a class of tests, stays on one worker with what it has set up.
-WORKERS ?= 3
+# Integration tests wait more than they work: there are more workers than a small machine has cores.
+# A module, or a class of tests, stays on one worker with what it has set up.
+WORKERS ?= 5
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 QUICK_START := examples/01-quick-start
 
@@ -23,9 +23,15 @@ SERVED := integration e2e
 COMPILED := $(CURDIR)/.compiled
 # How mypyc throws into an awaitable; Python 3.12 and newer warn of it, and do it.
 MYPYC_WARNS := 'ignore:the (type, exc, tb) signature of throw:DeprecationWarning'
-COMPILED_TESTS = tests/compiled tests/unit/dataplane tests/unit/decision tests/property \
-  tests/golden/test_errors.py tests/golden/test_metrics.py $(wildcard $(addprefix tests/integration/, \
-  test_dataplane_*.py test_upstream_*.py test_forward_proxy.py test_service_tls.py test_bad_input.py))
+COMPILED_TESTS = tests/compiled tests/golden/test_errors.py tests/golden/test_metrics.py \
+  $(addprefix tests/unit/,dataplane decision peers racing signals) \
+  $(filter-out $(NOT_COMPILED),$(wildcard tests/property/test_*.py \
+  $(addprefix tests/integration/,virtual test_dataplane_*.py test_survive_*.py test_upstream_*.py \
+  test_forward_proxy.py test_service_tls.py test_bad_input.py)))
+# Of those: the policy, which is never compiled, and what several pods do together over minutes.
+NOT_COMPILED = $(addprefix tests/property/,test_codec_properties.py test_compiler.py \
+  test_compiler_claims.py test_seal_properties.py test_v1alpha1_parse.py) \
+  $(addprefix tests/integration/test_survive_,endpoints.py engine.py)
 BENCHES := $(filter-out figures,$(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*.py)))
 
 ##@ Start here
@@ -86,7 +92,7 @@ hooks: setup ## run the quick checks at every git commit
 ##@ Test
 
 .PHONY: test
-test: setup-test ## arch, unit, property, golden and integration tests, side by side (WORKERS=3)
+test: setup-test ## arch, unit, property, golden and integration tests, side by side (WORKERS=5)
 	$(PYTEST) $(PARALLEL) $(ARGS)
 
 # help: test-<suite> — the tests of one folder of tests/

@@ -17,21 +17,30 @@ ORIGIN = pytest.StashKey[Origin | ControlPlaneUnavailable]()
 
 LONGEST_FIRST = (
     "test_key_rotation",
-    "test_survive_engine",
     "test_operator_failures",
-    "test_operator_scale",
+    "test_survive_engine",
     "test_api_server_failures",
     "test_dataplane_requests",
-    "test_benchmarks",
+    "test_operator_scale",
     "test_store_contract",
-    "test_redis_cluster",
-    "test_line",
-    "test_redis_tls",
-    "test_dataplane_failover",
+    "test_benchmarks",
     "test_survive_streams",
+    "test_redis_tls",
+    "test_line",
+    "test_survive_drain",
+    "test_survive_balance",
+    "test_survive_failover",
+    "test_redis_cluster",
+    "test_dataplane_process",
+    "test_dev",
+    "test_dataplane_end",
+    "test_survive_queue",
+    "test_survive_race",
+    "test_dataplane_failover",
+    "test_exit_statuses",
     "test_cluster_origins",
 )
-"""The modules that take half a minute and more. They wait more than they work."""
+"""The modules that take a quarter of a minute and more. Most wait more than they work."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

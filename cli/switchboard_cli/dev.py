@@ -119,7 +119,7 @@ async def _run(args: argparse.Namespace, fakes: Any) -> None:
         for fake in fakes:
             models = ", ".join(fake.settings.models)
             terminal.say(f"fake model {fake.settings.name} ({models}) at {fake.host}:{fake.port}")
-        _welcome(args.folder, terminal, plane.port, plane.admin_port)
+        _welcome(args.folder, terminal, publication, plane.port, plane.admin_port)
         watching = asyncio.create_task(_watch(args.folder, folder, publication, terminal, told))
         await told.wait()
         await watching
@@ -155,24 +155,51 @@ async def _publish(folder: "Folder", publication: "Publication", terminal: "Term
 
 def _told(publication: "Publication") -> "Iterator[str]":
     """Say what the compiler says beyond each object itself."""
-    for (kind, name), report in publication.compilation.reports.items():
+    from switchboard_policy import names
+
+    compilation = publication.compilation
+    for (kind, name), report in compilation.reports.items():
         for finding in (*report.unresolved, *report.warnings):
             yield f"{kind} {name}: {finding.reason}: {finding.message}"
         if report.quarantined:
             yield f"{kind} {name}: the edit is not in force, the last good one is"
+        awaited = kind == "ModelBackend" and names.endpoints_key(*name) in compilation.endpoints
+        if awaited and not (report.endpoints_ready or report.unresolved):
+            yield (
+                f"{kind} {name}: no endpoint of its Service is ready; here an EndpointSlice in the "
+                "folder has to name one"
+            )
 
 
-def _welcome(folder: Path, terminal: "Terminal", port: int, admin_port: int) -> None:
+def _welcome(
+    folder: Path, terminal: "Terminal", publication: "Publication", port: int, admin_port: int
+) -> None:
     url = f"http://127.0.0.1:{port}/v1"
-    ask = '{"model": "chat", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}'
-    stream = ask.replace('"chat"', '"chat-eu"').replace("}]}", '}], "stream": true}')
-    curl = f"curl -s {url}/chat/completions"
+    asks = "\n".join(f"  curl -s {url}/chat/completions {ask}" for ask in _asks(publication))
     terminal.say(
         f"\nserving {url}, admin at http://127.0.0.1:{admin_port} (/policy /backends /metrics)\n"
-        f"\ntry, in another terminal:\n"
-        f"  {curl} -d '{ask}'\n"
-        f"  {curl} -H 'x-switchboard-tags: code' -d '{ask}' -i\n"
-        f"  {curl} -d '{stream}' -N\n"
-        f"\nedit a file in {folder} and the next request obeys; Ctrl-C ends everything\n"
+        + (f"\ntry, in another terminal:\n{asks}\n" if asks else "")
+        + f"\nedit a file in {folder} and the next request obeys; Ctrl-C ends everything\n"
     )
     terminal.header()
+
+
+def _asks(publication: "Publication") -> "Iterator[str]":
+    """What curl may be told to ask: the first model, one by a tag that a rule knows, a stream."""
+    from switchboard_policy import ir
+
+    entries = [one.entry for _, one in sorted(publication.compilation.policy.items())]
+    policies = [one for one in entries if isinstance(one, ir.Policy)]
+    models = [name for one in policies for name in one.models if not name.endswith("*")]
+    question = '"messages": [{"role": "user", "content": "Why is the sky blue?"}]'
+    if models:
+        yield f"""-d '{{"model": "{models[0]}", {question}}}'"""
+    for policy in policies:
+        tags = [tag for rule in policy.rules if rule.match for tag in rule.match.tags]
+        named = [name for name in policy.models if name in models]
+        if tags and named:
+            tag = f"-H 'x-switchboard-tags: {tags[0]}'"
+            yield f"""{tag} -d '{{"model": "{named[0]}", {question}}}' -i"""
+            break
+    if models:
+        yield f"""-d '{{"model": "{models[-1]}", {question}, "stream": true}}' -N"""

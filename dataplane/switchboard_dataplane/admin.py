@@ -30,14 +30,13 @@ class Admin:
     """Handles the requests of the admin port.
 
     ``source`` tells where the policy comes from, ``exposition`` the content type and text of the
-    Prometheus page (in a thread of its own); ``clock`` is the event loop's.
+    Prometheus page (in a thread of its own).
     """
 
     in_force: InForce
     source: Callable[[], SourceState]
     live: LiveRequests
     exposition: Callable[[], tuple[str, bytes]]
-    clock: Callable[[], float]
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
@@ -59,7 +58,8 @@ class Admin:
                 return web.Response(status=404, text=text, content_type=_TEXT)
 
     def _backends(self) -> dict[str, object]:
-        return describe_backends(self.in_force.snapshot, self.in_force.signals, now=self.clock())
+        now = self.in_force.clock()
+        return describe_backends(self.in_force.snapshot, self.in_force.signals, now=now)
 
     def _readiness(self) -> web.Response:
         snapshot, source = self.in_force.snapshot, self.source()
@@ -123,6 +123,7 @@ def describe_backends(
         "backends": {
             name: {
                 "unusable": backend.unusable,
+                "terminating": backend.terminating,
                 "queued": _count(signals.queues, name),
                 "waking": _count(signals.waking, name),
                 "resting": describe_rests(backend, signals.marks.of(name), now=now),
@@ -174,7 +175,7 @@ def _describe_endpoint(
         "ttft_s": _describe_classes(known.ttft_s, now),
         "latency_s": _describe_classes(known.latency_s, now),
         "tokens_per_s": _describe_average(known.tokens_per_s, now),
-        "errors": round(known.errors_now(now), 3),
+        "errors": _describe_errors(known, now),
         "ejected": None if signal is None else describe_ejection(signal.breaker, now=now),
         "engine": _describe_engine(known.engine, now),
     }
@@ -221,6 +222,14 @@ def _describe_classes(averages: Sequence[Average], now: float) -> dict[str, obje
         for name, average in zip(names, averages, strict=True)
         if not math.isnan(average.value)
     }
+
+
+def _describe_errors(signal: EndpointSignal, now: float) -> dict[str, object] | None:
+    """Return how many failed attempts still count, and when the last was; None without any."""
+    errors = signal.errors_now(now)
+    return (
+        {"value": round(errors, 3), "age_s": round(now - signal.errors_at, 3)} if errors else None
+    )
 
 
 def _describe_average(average: Average, now: float) -> dict[str, object] | None:

@@ -27,6 +27,7 @@ from switchboard_dataplane.admin import Admin
 from switchboard_dataplane.admission import Admission
 from switchboard_dataplane.attempts import Attempts
 from switchboard_dataplane.failover import Failover
+from switchboard_dataplane.front.bodies import Bodies
 from switchboard_dataplane.front.port import PublicPort
 from switchboard_dataplane.front.routes import PATIENCE, Patience, Routes
 from switchboard_dataplane.in_force import InForce
@@ -167,17 +168,21 @@ def build(
     keyring: Callable[[], Keyring],
     observers: Sequence[Observer] = (),
     patience: Patience = PATIENCE,
+    clock: Callable[[], float] = monotonic,
 ) -> DataPlane:
     """Build a data plane around a store; call it in the event loop that will run it.
 
     ``keyring`` returns the scope's keys of the moment, the same object until they change.
     ``observers`` take in outcomes in batches, after the metrics did. ``patience`` is for callers.
+    ``clock`` is what the loop's ``time()`` asks, asked without the detour.
     """
     loop = asyncio.get_running_loop()
     # Chance spreads load and jitters waits; nothing secret hangs on it.
     rng = Random()  # noqa: S311
     live, pod = LiveRequests(), _pod(settings)
-    in_force = _in_force(settings, keyring, live_pods=lambda: follower.state().live_pods, rng=rng)
+    in_force = _in_force(
+        settings, keyring, live_pods=lambda: follower.state().live_pods, clock=clock, rng=rng
+    )
     gauges = _gauges(
         in_force, refused=lambda: len(follower.state().refused), dropped=lambda: outcomes.dropped
     )
@@ -187,8 +192,7 @@ def build(
         pod=pod,
         keyring=keyring,
         apply=in_force.apply,
-        # What loop.time() asks, asked without the detour; so everywhere here.
-        clock=monotonic,
+        clock=clock,
         random=rng,
         disk=_disk(settings),
         propagated=lambda ms: telemetry.metrics.propagated(ms / 1000),
@@ -209,11 +213,7 @@ def build(
             patience=patience,
         ),
         admin=Admin(
-            in_force=in_force,
-            source=follower.state,
-            live=live,
-            exposition=telemetry.exposition,
-            clock=monotonic,
+            in_force=in_force, source=follower.state, live=live, exposition=telemetry.exposition
         ),
         follower=follower,
         in_force=in_force,
@@ -223,7 +223,7 @@ def build(
         upstream=upstream,
         beside=_beside(
             settings,
-            sharing=Sharing(source, pod=pod.name, keyring=keyring, clock=monotonic, random=rng),
+            sharing=Sharing(source, pod=pod.name, keyring=keyring, clock=clock, random=rng),
             in_force=in_force,
             follower=follower,
             getter=Getter(tls=tls, pod=pod.name),
@@ -312,11 +312,12 @@ def _in_force(
     keyring: Callable[[], Keyring],
     *,
     live_pods: Callable[[], int],
+    clock: Callable[[], float],
     rng: Random,
 ) -> InForce:
     signals = SignalTable(Ejections(chance=rng.random))
     builder = SnapshotBuilder(keyring(), zone=settings.zone)
-    in_force = InForce(builder, keyring=keyring, live_pods=live_pods, signals=signals)
+    in_force = InForce(builder, keyring=keyring, live_pods=live_pods, signals=signals, clock=clock)
     signals.ejected.rule_of = in_force.breaker_rule
     signals.ejected.is_there = in_force.is_there
     return in_force
@@ -334,14 +335,13 @@ def _public(
     patience: Patience,
 ) -> PublicPort:
     loop, today = asyncio.get_running_loop(), partial(datetime.now, UTC)
-    admission = Admission(
-        snapshot=in_force.current, signals=in_force.signals, clock=monotonic, rng=rng
-    )
+    clock = in_force.clock
+    admission = Admission(snapshot=in_force.current, signals=in_force.signals, clock=clock, rng=rng)
     failover = Failover(
         signals=in_force.signals,
         admission=admission,
         budgets=in_force.budgets,
-        clock=monotonic,
+        clock=clock,
         today=today,
         rng=rng,
     )
@@ -354,22 +354,27 @@ def _public(
             failover=failover,
             hedges=in_force.hedges,
             upstream=upstream,
-            bounds=Bounds(clock=monotonic, call_later=loop.call_later),
-            clock=monotonic,
+            bounds=Bounds(clock=clock, call_later=loop.call_later),
+            clock=clock,
             today=today,
         ),
         observe=observe,
         shutting_down=lambda: live.expired,
-        clock=monotonic,
+        clock=clock,
         rng=rng,
         tracing=tracing,
         detail_headers=settings.detail_headers,
     )
     limit = settings.body_limit_bytes
     routes = Routes(
-        proxy=proxy, live=live, snapshot=in_force.current, body_limit_bytes=limit, patience=patience
+        proxy=proxy,
+        live=live,
+        bodies=Bodies(max(limit, settings.bodies_limit_bytes)),
+        snapshot=in_force.current,
+        body_limit_bytes=limit,
+        patience=patience,
     )
-    return PublicPort(routes, lane=settings.lane, loop=loop, clock=monotonic, today=today)
+    return PublicPort(routes, lane=settings.lane, loop=loop, clock=clock, today=today)
 
 
 def _beside(
@@ -387,14 +392,14 @@ def _beside(
         in_force=in_force,
         pods=lambda: follower.state().pods,
         getter=getter,
-        clock=monotonic,
+        clock=in_force.clock,
         random=rng,
     )
     prober = Prober(
         snapshot=in_force.current,
         signals=in_force.signals,
         ask=asking(getter),
-        clock=monotonic,
+        clock=in_force.clock,
         chance=rng.random,
     )
     return Beside(getter, peers, prober)
@@ -406,7 +411,7 @@ def _gauges(in_force: InForce, *, refused: Callable[[], int], dropped: Callable[
         ejected=in_force.ejected,
         queued=in_force.queued,
         waking=in_force.waking,
-        engines=lambda: engines_by_backend(in_force.signals, monotonic()),
+        engines=lambda: engines_by_backend(in_force.signals, in_force.clock()),
         revision=in_force.running_revision,
         refused=refused,
         dropped=dropped,

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from switchboard_dataplane.call import Call
-from switchboard_dataplane.decision.following import Wait
+from switchboard_dataplane.decision.following import Wait, others_left
 from switchboard_dataplane.decision.verdict import Candidate, Plan, Tried
 from switchboard_dataplane.errors import DeadlineExceeded, UpstreamError, UpstreamTimeout
 from switchboard_dataplane.failover import Failover
@@ -43,6 +43,8 @@ from switchboard_dataplane.wire.headers import to_upstream
 from switchboard_policy import ir
 
 _ANY_OK: Final = range(200, 300)
+#: After what share of its silence so far another candidate is looked for anew, where all were busy.
+LOOK_AGAIN: Final = 0.1
 
 
 class _Asked:
@@ -106,8 +108,9 @@ class Attempts:
         while True:
             plan = call.plan or asked.plan
             step = step or self.failover.following(call, plan, call.tried)
-            candidate = await self.failover.ready(call, plan, step, call.failure)
-            run = self._begin(candidate)
+            if not isinstance(step, Candidate):
+                step = await self.failover.ready(call, plan, step, call.failure)
+            run = self._begin(step)
             answer = await self._attempt(asked, run)
             if call.race is not None:
                 run, answer = await self._settle(call, call.race, run)
@@ -267,8 +270,14 @@ class Attempts:
             return
         plan = call.plan or asked.plan
         tried = [*call.tried, *tried_so_far(runs)]
-        step = call.next_step or self.failover.following(call, plan, tried)
+        denied = call.retries_denied
+        step = call.next_step
         if not isinstance(step, Candidate):
+            step = self.failover.following(call, plan, tried)
+        if not isinstance(step, Candidate):
+            if call.retries_denied == denied and others_left(plan, tried):
+                # They are full, or rest: for now.
+                self._look_again(asked, runs)
             return
         if len(runs) >= RUNS_MAX:
             # Its end leads here again.
@@ -277,6 +286,17 @@ class Attempts:
             return
         call.next_step = None
         self._begin_beside(asked, runs[0], step, "raced")
+
+    def _look_again(self, asked: _Asked, runs: list[Run]) -> None:
+        oldest, call = runs[0], asked.call
+
+        def again() -> None:
+            self._go_on(asked, runs if call.race is None else call.race.runs)
+
+        if oldest.patience is not None:
+            oldest.patience.stop()
+        now = self.clock()
+        oldest.patience = self._at(now + LOOK_AGAIN * (now - oldest.began_at), again)
 
     def _hedge_at(self, asked: _Asked, run: Run, hedge: ir.Hedge) -> float:
         """Return when a run is worth a second start; infinity where it never is."""

@@ -71,11 +71,9 @@ class Call:
         self.caller_left = False
 
     @property
-    def writing_since(self) -> float:
-        """When the answer's first content came; of a whole or second answer, its attempt began."""
-        if self.ttft_s is None or self.breaks:
-            return self.attempt_at
-        return self.started_at + self.ttft_s
+    def wrote_whole_stream(self) -> bool:
+        """Whether one endpoint wrote a stream from its first content to its end."""
+        return self.ttft_s is not None and not (self.breaks or self.error or self.caller_left)
 
     def details(self) -> list[tuple[str, str]]:
         """Return the headers that tell the caller how the request was routed."""
@@ -152,8 +150,8 @@ class Call:
         return outcome
 
     def begin_anew(self) -> None:
-        """Forget what an earlier answer's attempts have left."""
-        self.failure = self.next_step = None
+        """Forget the step that an earlier answer's attempts have left."""
+        self.next_step = None
 
     def take_next_step(self) -> "Candidate | Wait | None":
         """Return the step that is known already, once; None if there is none."""

@@ -22,8 +22,8 @@ from switchboard_policy.store import ZERO, Revision
 class InForce:
     """The snapshot in force: built aside, swapped by one assignment.
 
-    ``clock`` is the event loop's. ``snapshot`` is None until the first policy has come, from the
-    store or from disk.
+    ``clock`` is the event loop's, for all that runs on what is in force. ``snapshot`` is None until
+    the first policy has come, from the store or from disk.
     """
 
     builder: SnapshotBuilder

@@ -229,19 +229,22 @@ class Proxy:
 
         The endpoint that broke it comes last. Raises ``broke`` where nothing can take its place.
         """
-        *before, broken = call.tried
-        elsewhere = [*before, replace(broken, again=False)]
-        step = self.failover.following(call, plan, elsewhere)
+        plan, broken = call.plan or plan, call.tried[-1]
+        call.tried[-1] = replace(broken, again=False)
+        step = self.failover.following(call, plan, call.tried)
         if step is None and broken.again:
+            call.tried[-1] = broken
             step = self.failover.following(call, plan, call.tried)
         if step is None:
             raise broke
         call.give_up_answer(broke.failure, self.clock())
+        # Told if what it waits for does not come.
+        call.failure = broke
         answer = await self.attempts.first_answer(call, ask, plan, caller.headers, step)
         if isinstance(answer, WholeAnswer):
             # Nothing of it can stand in a stream.
             raise broke
-        answer.opening = joined(answer.opening)
+        answer.opening = joined(answer.opening, self._details(call))
         return answer
 
     async def _refuse(self, caller: Caller, call: Call, error: RouterError) -> None:
@@ -267,8 +270,8 @@ class Proxy:
         if signal is not None:
             signal.released(now, since=call.attempt_at)
         outcome = call.outcome(now)
-        if signal is not None and not call.error and not call.caller_left:
-            signal.wrote(outcome.output_tokens or 0, now - call.writing_since, now)
+        if signal is not None and call.wrote_whole_stream:
+            signal.wrote(outcome.output_tokens or 0, outcome.duration_s - (call.ttft_s or 0.0), now)
         self.observe(outcome)
         if call.span is not None:
             call.span.end(outcome)

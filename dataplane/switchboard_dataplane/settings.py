@@ -39,6 +39,9 @@ class Settings:
     grace_s: float = _said(5.0, "after SIGTERM: listen on, not ready, for this long")
     drain_s: float = _said(30.0, "after the grace: let live requests run for this long")
     body_limit_bytes: int = _said(32 * 1024 * 1024, "largest body of a request")
+    bodies_limit_bytes: int = _said(
+        256 * 1024 * 1024, "what bodies on their way hold together, and one of them at least"
+    )
     detail_headers: bool = _said(True, "say in x-switchboard-* headers how a request was routed")  # noqa: FBT003
     lane: bool = _said(True, "serve model routes by the fast lane; else by aiohttp, like the rest")  # noqa: FBT003
     upstream_ca_file: str = _said("", "PEM file of authorities to trust beside the system's")
@@ -121,6 +124,8 @@ def _problem(settings: Settings) -> str:
             return f"--{name}: {seconds:g} is not in 0..3600 seconds"
     if not 1 <= settings.body_limit_bytes <= 1024**3:
         return f"--body-limit-bytes: {settings.body_limit_bytes} is not in 1..{1024**3}"
+    if settings.bodies_limit_bytes < 1:
+        return f"--bodies-limit-bytes: {settings.bodies_limit_bytes} is less than 1"
     if settings.log_level not in ("debug", "info", "warning", "error"):
         return f"--log-level: {settings.log_level!r} is none of debug, info, warning, error"
     return ""

@@ -62,6 +62,7 @@ class SnapshotBuilder:
         self._entries = _InForce()
         self._policies: dict[str, Policy] = {}
         self._backends: dict[str, Backend] = {}
+        self._terminating: set[str] = set()
         self._opened: dict[str, tuple[_Sealed, str]] = {}
         self._refused: dict[str, str] = {}
         self._exact: Mapping[str, Exact] = {}
@@ -157,6 +158,7 @@ class SnapshotBuilder:
 
     def _build_backend(self, name: str) -> None:
         spec = self._entries.backends.get(name)
+        self._terminating.discard(name)
         if spec is None:
             self._backends.pop(name, None)
             self._opened.pop(name, None)
@@ -173,7 +175,13 @@ class SnapshotBuilder:
             credential=_identity(self._entries.credentials.get(name)) if api_key else "",
             unusable=unusable,
         )
-        backend.endpoints = _endpoints(backend, self._entries.endpoints.get(name))
+        entry = self._entries.endpoints.get(name)
+        backend.endpoints = _endpoints(backend, entry)
+        if (before := self._backends.get(name)) is not None and before.places:
+            backend.places = _places_of(backend, before)
+        if entry is not None and entry.terminating and not spec.external:
+            backend.terminating = True
+            self._terminating.add(name)
         self._backends[name] = backend
 
     def _open_credential(self, spec: ir.Backend) -> tuple[str, str]:
@@ -209,6 +217,7 @@ class SnapshotBuilder:
             facts=self._facts,
             zone=self._zone,
             live_pods=max(1, live_pods),
+            terminating=frozenset(self._terminating),
         )
 
 
@@ -245,6 +254,14 @@ def _endpoints(backend: Backend, entry: ir.Endpoints | None) -> tuple[Endpoint, 
         _endpoint(backend, one, url=f"{parts.scheme}://{one.address}{path}", host=parts.netloc)
         for one in entry.addresses
     )
+
+
+def _places_of(backend: Backend, before: Backend) -> dict[str, int]:
+    """Return what is remembered of the endpoints' places; of those that are gone not for ever."""
+    if len(before.places) <= 2 * len(backend.endpoints):
+        return before.places
+    known = before.places
+    return {one.id: known[one.id] for one in backend.endpoints if one.id in known}
 
 
 def _endpoint(backend: Backend, one: ir.Endpoint, *, url: str, host: str) -> Endpoint:

@@ -265,10 +265,14 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 class Endpoints(
     msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag="endpoints"
 ):
-    """The addresses of a service backend that are ready to serve, sorted by address."""
+    """The addresses of a service backend that are ready to serve, sorted by address.
+
+    Where none is, those that still serve while they terminate, and ``terminating`` says so.
+    """
 
     backend: str
     addresses: tuple[Endpoint, ...]
+    terminating: bool = False
 
 
 class Credential(

@@ -92,10 +92,11 @@ class Wire:
 
 @dataclass
 class Target:
-    """A data plane behind the balancer; ``open`` are the connections that it has there."""
+    """A data plane behind the balancer, with its connections: all that came, those still open."""
 
     plane: Running
     ready: bool = False
+    came: int = 0
     open: int = 0
 
 
@@ -156,6 +157,7 @@ class Balancer:
                 there = await asyncio.open_connection("127.0.0.1", port)
             except OSError:
                 continue
+            target.came += 1
             target.open += 1
             try:
                 await _relay((reader, writer), there, delay=lambda: 0.0)

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -156,7 +155,9 @@ async def gateway(
         "lane": LANE,
         **settings,
     }
-    store = MemoryStore(clock_ms=lambda: time.time_ns() // 1_000_000)
+    # The loop's, which may be one whose clock jumps.
+    clock = asyncio.get_running_loop().time
+    store = MemoryStore(clock_ms=lambda: round(clock() * 1000))
     outcomes: list[Outcome] = []
     keys = keyring(SCOPE)
     plane = app.build(
@@ -165,6 +166,7 @@ async def gateway(
         keyring=lambda: keys,
         observers=[outcomes.extend],
         patience=patience,
+        clock=clock,
     )
     async with app.serving(plane), aiohttp.ClientSession() as session:
         running = Gateway(plane, session, store, outcomes)
@@ -244,7 +246,7 @@ async def scripted(*script: bytes | float | None) -> AsyncGenerator[Scripted]:
         except (ConnectionError, asyncio.IncompleteReadError):
             writer.close()
 
-    server = await asyncio.start_server(serve_one, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve_one, "127.0.0.1", 0, backlog=512)
     upstream.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
         yield upstream

@@ -9,6 +9,7 @@ import orjson
 
 from fakes.plain_transport import PlainTransport, turns
 from switchboard_dataplane.errors import RouterError
+from switchboard_dataplane.front.bodies import Bodies
 from switchboard_dataplane.front.lane import Connections, Lane
 from switchboard_dataplane.front.routes import Routes
 from switchboard_dataplane.lifecycle import LiveRequests
@@ -17,6 +18,7 @@ from switchboard_dataplane.wire.answers import Answer, error_answer
 from switchboard_dataplane.wire.response_heads import ResponseHeads
 
 BODY_LIMIT_BYTES = 1_000
+BODIES_LIMIT_BYTES = 2_000
 
 
 class Echo:
@@ -60,6 +62,7 @@ class PlainLane:
         routes = Routes(
             proxy=self.echo,
             live=self.live,
+            bodies=Bodies(BODIES_LIMIT_BYTES),
             snapshot=lambda: None,
             body_limit_bytes=BODY_LIMIT_BYTES,
         )

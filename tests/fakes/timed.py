@@ -48,6 +48,7 @@ class Play:
     steps: Sequence[Step] = ()
     status: int = 200
     media_type: str = "text/event-stream"
+    headers: Sequence[tuple[str, str]] = ()
 
 
 def streams(after_s: float, text: str = "hello", *, head_s: float = 0.0) -> Play:
@@ -66,10 +67,10 @@ def silent(head_s: float = EVER) -> Play:
     return Play(head_s, (EVER,))
 
 
-def refuses(after_s: float, status: int = 400) -> Play:
+def refuses(after_s: float, status: int = 400, headers: Sequence[tuple[str, str]] = ()) -> Play:
     """An error answer after so long."""
     body = orjson.dumps({"error": {"message": "no", "type": "x"}})
-    return Play(after_s, (body,), status=status, media_type="application/json")
+    return Play(after_s, (body,), status, "application/json", headers)
 
 
 def errs(after_s: float, **error: Any) -> Play:
@@ -156,7 +157,9 @@ class TimedUpstream:
             await bound.over(asyncio.sleep(play.head_s))
         finally:
             self.open.discard(exchange)
-        response = TimedResponse(self, endpoint, bound, [*play.steps], play.status, play.media_type)
+        response = TimedResponse(
+            self, endpoint, bound, [*play.steps], play.status, play.media_type, play.headers
+        )
         self.open.add(response)
         self.responses.append(response)
         return response
@@ -215,6 +218,7 @@ class TimedStage:
     signals: SignalTable = field(default_factory=SignalTable)
     hedges: Hedges = field(default_factory=Hedges)
     outcomes: list[Outcome] = field(default_factory=list)
+    bounds: list[Bounds] = field(default_factory=list)
     left: bool = False
     tracing: Tracing | None = None
 
@@ -232,6 +236,7 @@ class TimedStage:
             today=today,
             rng=rng,
         )
+        self.bounds.append(Bounds(clock=loop.time, call_later=loop.call_later))
         return Proxy(
             snapshot=lambda: self.snapshot,
             signals=self.signals,
@@ -241,7 +246,7 @@ class TimedStage:
                 failover=failover,
                 hedges=self.hedges,
                 upstream=self.upstream,
-                bounds=Bounds(clock=loop.time, call_later=loop.call_later),
+                bounds=self.bounds[-1],
                 clock=loop.time,
                 today=today,
             ),
@@ -272,11 +277,12 @@ class TimedStage:
 
     @asynccontextmanager
     async def settled(self) -> AsyncGenerator[None]:
-        """Check that the block leaves no task, nothing in flight, and no exchange open."""
+        """Check that the block leaves no task, no time, nothing in flight, and no exchange open."""
         tasks = asyncio.all_tasks()
         yield
         assert asyncio.all_tasks() <= tasks
         assert not self.upstream.open
+        assert not any(bounds._open for bounds in self.bounds)
         assert {response.closed for response in self.upstream.responses} <= {1}
         for signal in self.signals.values():
             assert (signal.in_flight, signal.waiting, signal.backend.in_flight) == (0, 0, 0)

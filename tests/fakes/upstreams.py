@@ -100,7 +100,7 @@ async def peer(
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(begin, host, 0, ssl=tls)
+    server = await asyncio.start_server(begin, host, 0, ssl=tls, backlog=512)
     running.port = server.sockets[0].getsockname()[1]
     try:
         async with server:

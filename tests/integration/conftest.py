@@ -14,6 +14,7 @@ from cluster.processes import ChildProcess
 from cluster.tls import Authority
 from fakes import gateway
 from fakes.upstreams import leaving_nothing
+from switchboard_dataplane import app
 from switchboard_dataplane.upstream.aiohttp_upstream import AiohttpUpstream
 from switchboard_dataplane.upstream.http1 import Http1Upstream
 from switchboard_dataplane.upstream.tls import tls_context
@@ -55,6 +56,13 @@ def namespace(control_plane: ControlPlane) -> str:
 def each_front(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the test on both forms of the public port."""
     monkeypatch.setattr(gateway, "LANE", request.param)
+
+
+@pytest.fixture(params=["ours", "aiohttp"])
+def each_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the test's gateways with both transports to upstreams."""
+    if request.param == "aiohttp":
+        monkeypatch.setattr(app, "choose_upstream", lambda tls, **_: AiohttpUpstream(tls=tls))
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from fakes.gateway import (
     said,
     scripted,
 )
+from fakes.taking_turns import answered, refused, taking_turns
 from switchboard_policy import ir
 
 pytestmark = pytest.mark.usefixtures("each_front")
@@ -72,6 +73,21 @@ async def test_a_failed_attempt_goes_on_to_the_next_tier(
         outcome = await gw.outcome()
         assert {one.failure for one in outcome.attempts[:-1]} == {failure}
         assert len(outcome.attempts) == attempts
+
+
+async def test_a_limit_without_a_time_is_over_with_the_next_request() -> None:
+    async with (
+        taking_turns(refused(429), answered("model")) as limited,
+        fakes({}) as (other,),
+        gateway(
+            failover("limited", "other"),
+            external("limited", limited.url),
+            external("other", other.url),
+        ) as gw,
+    ):
+        reasons = [(await gw.send(chat())).headers["x-switchboard-reason"] for _ in range(2)]
+        assert reasons == ["fallback:rate_limited", "primary"]
+        assert len(limited.seen) == 2
 
 
 async def test_a_refused_connection_goes_on_to_the_next_tier() -> None:

@@ -82,7 +82,7 @@ async def test_the_admin_port_tells_what_runs_and_no_secret() -> None:
                 "ttft_s": {},
                 "latency_s": {},
                 "tokens_per_s": None,
-                "errors": 0.0,
+                "errors": None,
                 "ejected": None,
                 "engine": None,
             }
@@ -256,6 +256,7 @@ def test_the_process_listens_says_why_it_is_not_ready_and_ends_on_sigterm(tmp_pa
         (["--listen", "nowhere"], "--listen: 'nowhere' is no address"),
         (["--drain-s", "-1"], "--drain-s: -1 is not in 0..3600"),
         (["--body-limit-bytes", "many"], "--body-limit-bytes: invalid literal"),
+        (["--bodies-limit-bytes", "0"], "--bodies-limit-bytes: 0 is less than 1"),
         (["--detail-headers", "maybe"], "neither true nor false"),
         (
             ["--redis-url", "http://x", "--scope-key-file", "keys.json"],

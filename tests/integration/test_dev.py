@@ -4,16 +4,22 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import httpx2
 import pytest
+import yaml
 
 from cluster.line import COMMAND, Running, eventually
 from cluster.processes import ChildProcess, free_port, port_open
+from fakes.manifests import endpoint_slice
 
-QUICK_START = Path(__file__).parents[2] / "examples" / "01-quick-start"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+QUICK_START = EXAMPLES / "01-quick-start"
+SCALE_TO_ZERO = EXAMPLES / "03-scale-to-zero"
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
 
 
 @pytest.fixture
@@ -106,6 +112,35 @@ def test_the_end_leaves_nothing_running(dev: Running, folder: Path) -> None:
     assert dev.process.wait(timeout_s=10) == 0
     assert not any(port_open(port) for port in ports)
     assert "nothing is left running" in dev.process.log_text()
+
+
+def test_a_request_for_what_is_scaled_to_zero_waits_for_the_endpoint_that_an_edit_brings(
+    tmp_path: Path,
+) -> None:
+    folder, port, admin, model = tmp_path / "zero", free_port(), free_port(), free_port()
+    shutil.copytree(SCALE_TO_ZERO, folder)
+    fakes = tmp_path / "fakes.toml"
+    fakes.write_text(f'[woken]\nlisten = "127.0.0.1:{model}"\nmodels = ["{LLAMA}"]\n')
+    command: list[str | Path] = [*COMMAND, "dev", folder, "--fake-models", fakes]
+    command += ["--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"]
+    with ChildProcess(command, log=tmp_path / "dev.log") as process:
+        process.wait_for_log("Ctrl-C ends everything")
+        process.wait_for_log("ai/llama-8b: no endpoint of its Service is ready")
+        said = re.findall(r"^  (curl .*)$", process.log_text(), re.MULTILINE)
+        assert len(said) == 2
+        assert all('"model": "assistant"' in line for line in said)
+        with ThreadPoolExecutor() as beside:
+            asked = beside.submit(
+                subprocess.check_output, ["/bin/sh", "-c", said[0]], text=True, timeout=60
+            )
+            waits = 'switchboard_wake_waiting{backend="ai/llama-8b"} 1.0'
+            metrics = f"http://127.0.0.1:{admin}/metrics"
+            eventually(lambda: waits in httpx2.get(metrics).text, what="the request waits")
+            assert not asked.done()
+            ready = endpoint_slice("vllm-llama-8b-1", "vllm-llama-8b", model, "127.0.0.1")
+            ready["metadata"]["namespace"] = "ai"
+            (folder / "endpoints.yaml").write_text(yaml.safe_dump(ready))
+            assert "answering" in asked.result()
 
 
 def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:

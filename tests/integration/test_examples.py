@@ -1,14 +1,18 @@
 """Every example is accepted by a real API server, and by `validate` without a warning."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cluster.control_plane import ControlPlane
 from cluster.line import COMMAND
 
-EXAMPLES = sorted(path for path in (Path(__file__).parents[2] / "examples").iterdir())
+REPO = Path(__file__).parents[2]
+EXAMPLES = sorted(path for path in (REPO / "examples").iterdir())
+BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
@@ -28,3 +32,16 @@ def test_an_example_is_valid_without_a_warning(example: Path) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert (example / "README.md").exists()
+
+
+def test_the_autoscaler_of_the_page_on_load_applies_and_reads_what_its_rule_makes(
+    api: ControlPlane, namespace: str
+) -> None:
+    blocks = BLOCK.findall((REPO / "docs" / "load.md").read_text())
+    objects = [one for block in blocks for one in yaml.safe_load_all(block)]
+    (scaler,) = (one for one in objects if one.get("kind") == "HorizontalPodAutoscaler")
+    (rules,) = (one["rules"]["external"] for one in objects if "rules" in one)
+    read = [one["external"]["metric"]["name"] for one in scaler["spec"]["metrics"]]
+    assert read == [one["name"]["as"] for one in rules]
+    scaler["metadata"]["namespace"] = namespace
+    api.apply(scaler)

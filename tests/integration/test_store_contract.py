@@ -14,11 +14,14 @@ from fakes.followers import FakePlane
 from fakes.store_contract import FollowerContract, StoreContract
 from fakes.stores import OURS, SCOPE, RedisRig, backend, contents, entry, key
 from fakes.virtual_time import eventually, until
+from switchboard_dataplane.sources import follow
 from switchboard_dataplane.sources.redis_source import RedisSource
 from switchboard_operator.publisher import RedisStore
 from switchboard_policy.store import ZERO, Pod, Revision
 from switchboard_policy.store.signing import sign_word
 from switchboard_policy.store.writer import At
+
+NETWORK = Path(__file__).parents[2] / "docs" / "operations" / "network.md"
 
 
 @pytest.fixture
@@ -33,7 +36,10 @@ class TestRedisStore(StoreContract):
 
 
 class TestFollowingRedisStore(FollowerContract):
-    pass
+    @pytest.fixture(autouse=True)
+    def looks_often(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Time is real here; on the store in memory the interval is."""
+        monkeypatch.setattr(follow, "LOOK_S", 1.0)
 
 
 async def test_an_eviction_policy_that_may_drop_policy_is_told(rig: RedisRig) -> None:
@@ -137,15 +143,18 @@ async def test_a_scope_is_one_slot_and_one_pattern(rig: RedisRig) -> None:
     assert all(name.startswith("sb:{gw/test}:") for name in names)
 
 
+def documented_acl(*, user: str, password: str) -> list[str]:
+    """The command that docs/operations/network.md gives, for the scope of the tests."""
+    _, _, command = NETWORK.read_text().partition("ACL SETUSER dataplane on >PASSWORD ")
+    rules, block_end, _ = command.partition("```")
+    assert block_end
+    named = rules.replace("{gw/default}", f"{{{SCOPE}}}").split()
+    return ["ACL", "SETUSER", user, "on", f">{password}", *named]
+
+
 async def test_a_data_plane_needs_little_and_may_write_no_policy(rig: RedisRig) -> None:
     await rig.writer().publish(SCOPE, "policy", epoch=1, changes=contents(1))
-    await rig.client.execute_command(
-        *("ACL", "SETUSER", "plane", "on", ">secret", "%R~sb:{gw/test}:*"),
-        *(f"%RW~sb:{{gw/test}}:{part}" for part in ("pods", "seen", "acks", "words")),
-        *("-@all", "+hgetall", "+mget", "+xread", "+time", "+hget", "+hset", "+hdel"),
-        *("+zadd", "+zrem", "+zrange", "+xadd", "+multi", "+exec", "+eval", "+evalsha"),
-        "+script|load",
-    )
+    await rig.client.execute_command(*documented_acl(user="plane", password="secret"))
     url = rig.url.replace("redis://", "redis://plane:secret@")
     source = RedisSource(url, scope=SCOPE)
     other = RedisSource(url, scope="gw/other")

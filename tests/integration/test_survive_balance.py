@@ -123,6 +123,8 @@ async def test_what_is_known_of_streams_and_of_whole_answers_is_kept_apart() -> 
         await ask(gw, session)
         (told,) = (await gw.admin("/backends")).json["backends"]["ai/pool"]["endpoints"]
         assert told["ttft_s"] == {}
+        # How fast it writes shows in streams alone.
+        assert told["tokens_per_s"] is None
         assert list(told["latency_s"]) == ["<=256"]
         assert told["latency_s"]["<=256"]["value"] >= 0.03
         await ask(gw, session, stream=True, text="word " * 400)
@@ -131,6 +133,25 @@ async def test_what_is_known_of_streams_and_of_whole_answers_is_kept_apart() -> 
         assert list(told["latency_s"]) == ["<=256"]
         assert told["ttft_s"]["<=2048"]["age_s"] < 5
         assert 20 < told["tokens_per_s"]["value"] < 1_000
+
+
+async def test_every_signal_is_shown_with_its_age() -> None:
+    broken: dict[str, object] = {"faults": ["status:status=500,count=1"]}
+    engine = ir.Telemetry(engine="vllm", interval_ms=100)
+    async with (
+        fakes(broken | {"tokens_per_second": 200}) as models,
+        gateway(balanced(), *pool(models, telemetry=engine)) as gw,
+        crowd(gw) as session,
+    ):
+        await ask(gw, session)
+        await ask(gw, session, stream=True)
+        signals = gw.plane.in_force.signals
+        await until(lambda: all(one.engine is not None for one in signals.values()))
+        (told,) = (await gw.admin("/backends")).json["backends"]["ai/pool"]["endpoints"]
+        small = (told["ttft_s"]["<=256"], told["latency_s"]["<=256"])
+        for one in (*small, told["tokens_per_s"], told["errors"], told["engine"]):
+            assert 0 <= one["age_s"] < 5
+        assert 0 < told["errors"]["value"] <= 1
 
 
 async def test_conversations_that_begin_alike_meet_the_same_endpoint() -> None:

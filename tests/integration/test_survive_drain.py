@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
+import httpx2
 import pytest
 import redis
 
@@ -23,6 +25,8 @@ from fakes.policies import rule as one_rule
 STREAM = ("--tokens-per-second", "20", "--answer-tokens", "8")
 GRACE = ("--grace-s", "1", "--drain-s", "10")
 PODS = ("pod-1", "pod-2", "pod-3")
+#: What breaks is told as it breaks, on a busy machine too, and not by somebody's patience.
+AT_ONCE_S = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +80,20 @@ def pods(line: Line) -> Iterator[Pods]:
 
 @contextmanager
 def under_load(pods: Pods) -> Iterator[Traffic]:
-    """Callers that call on and on, all of whom were served at first."""
+    """Callers that call on and on, all of whom were served at first; nothing of them is left."""
     with traffic(pods.balancer.url) as said:
         served(said, 10)
         yield said
+    for name, plane in pods.planes.items():
+        eventually(partial(is_at_rest, plane), what=f"nothing left at {name}")
+
+
+def is_at_rest(plane: Running) -> bool:
+    """Say whether a data plane serves nobody, has nothing in flight, and lets nobody wait."""
+    backends = httpx2.get(f"{plane.admin}/backends").json()["backends"].values()
+    counts: list[int] = [one[count] for one in backends for count in ("queued", "waking")]
+    counts += [one["in_flight"] for backend in backends for one in backend["endpoints"]]
+    return not any((plane.ready()["live_requests"], *counts))
 
 
 def served(said: Traffic, more: int) -> None:
@@ -107,13 +121,15 @@ def test_a_data_plane_that_is_killed_fails_what_is_in_flight_there_and_nothing_e
     with under_load(pods) as said:
         there = pods.balancer.targets["pod-2"]
         eventually(lambda: there.open > 0, what="a connection at the pod")
-        at_most, killed_at = there.open, time.monotonic()
+        came, at_most, killed_at = there.came, there.open, time.monotonic()
         pods.planes["pod-2"].process.kill()
-        served(said, 40)
-        # One that comes in the moment of the kill is one more.
-        assert len(said.failures) <= at_most + 1
-        assert all(at - killed_at < 1.0 for at, _ in said.failures), said.failures
-        pods.start("pod-2")
+        try:
+            served(said, 40)
+            # What came to it in the moment of the kill was in flight there, too.
+            assert len(said.failures) <= at_most + there.came - came
+            assert all(at - killed_at < AT_ONCE_S for at, _ in said.failures), said.failures
+        finally:
+            pods.start("pod-2")
         before = len(said.failures)
         served(said, 20)
         assert len(said.failures) == before

@@ -133,6 +133,39 @@ def test_a_terminating_endpoint_takes_no_request_and_ends_its_stream(
     assert len(rest) > 20, "the stream went on to its end"
 
 
+def test_where_all_endpoints_terminate_those_that_serve_are_asked_until_they_do_not(
+    line: Line, planes: list[Running], addresses: tuple[str, ...]
+) -> None:
+    if not addresses:
+        pytest.skip("endpoints need a network namespace of the tests' own: run as root")
+    name, plane = "last", planes[0]
+    (address, _) = addresses
+    port = line.start_fake(name, host=address)
+    last = f"_{address.replace('.', '_')}"
+    line.apply(
+        service(name, port),
+        sliced(name, port, **{last: {"ready": True}}),
+        served(name, name),
+        policy(name, name),
+    )
+    eventually(lambda: plane.answerer(name) == name, what="served")
+
+    def leaves(**conditions: bool) -> None:
+        line.apply(sliced(name, port, **{last: {"ready": False, "terminating": True} | conditions}))
+
+    def told() -> dict[str, Any]:
+        page = httpx2.get(f"{plane.admin}/backends", verify=NOBODY).json()
+        found: dict[str, Any] = page["backends"][f"{line.namespace}/{name}"]
+        return found
+
+    leaves(serving=True)
+    eventually(lambda: told()["terminating"], what="it is known that it terminates")
+    assert {plane.answerer(name) for _ in range(5)} == {name}
+    leaves(serving=False)
+    eventually(lambda: not told()["endpoints"], what="it is gone")
+    assert plane.answerer(name) == "503"
+
+
 def test_requests_wait_for_a_service_that_is_scaled_to_zero_and_go_to_its_first_endpoint(
     line: Line, planes: list[Running], addresses: tuple[str, ...]
 ) -> None:

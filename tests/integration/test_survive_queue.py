@@ -1,10 +1,13 @@
 """Through real sockets: who waits for an endpoint, spills to the next tier, or wakes one up."""
 
 import asyncio
+import re
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from types import CoroutineType
 from typing import Any
 
@@ -20,6 +23,11 @@ from switchboard_policy import ir
 pytestmark = pytest.mark.usefixtures("each_front")
 
 PATIENT = ir.Timeouts(connect_ms=20_000, total_ms=60_000, first_token_ms=60_000)
+REPO = Path(__file__).parents[2]
+#: The sum that the page gives autoscalers to read: the metrics, and whose they are.
+QUERY = re.compile(r'sum\(\{__name__=~"([^"]+)",\s+backend="([^"]+)"\}\)')
+#: A sample of a gauge with no label but the backend.
+SAMPLE = re.compile(r'^(\w+)\{backend="([^"]+)"\} (\S+)$', re.MULTILINE)
 #: What a caller that leaves may cost at most, after it has left.
 SOON_S = 0.1
 
@@ -109,9 +117,13 @@ async def test_requests_beyond_the_limit_wait_and_are_all_served() -> None:
 
 
 async def watch_limit(gw: Gateway, limit: int) -> None:
-    """End when an endpoint has more in flight than it takes."""
+    """End when an endpoint of the pool has more in flight than it takes."""
     signals = gw.plane.in_force.signals
-    while not any(one.in_flight > limit for one in signals.values()):  # noqa: ASYNC110 - no event
+
+    def is_over() -> bool:
+        return any(one.in_flight > limit for at, one in signals.items() if "pool" in at)
+
+    while not is_over():  # noqa: ASYNC110 - what is waited for has no event
         await asyncio.sleep(0.002)
 
 
@@ -228,6 +240,60 @@ async def test_1600_requests_at_8_endpoints_leave_nothing_behind() -> None:
         assert (await ask(gw, session))[:2] == (200, "ai/pool")
 
 
+async def test_saturation_and_return() -> None:
+    limit = 4
+    quiet: dict[str, object] = {"ttft_ms": 150, "recorded_requests": 1}
+    async with (
+        fakes(quiet, quiet, quiet) as (one, two, far),
+        gateway(
+            tiers("pool", "far", spill=ir.Spill(queue_wait_ms=200)),
+            *pool([one, two], max_in_flight=limit, queue=ir.Queue(50, 10_000)),
+            external("far", far.url, timeouts={"connect_ms": 20_000, "total_ms": 60_000}),
+        ) as gw,
+        crowd(gw) as session,
+    ):
+        watch = asyncio.create_task(watch_limit(gw, limit))
+        assert {await ask(gw, session) for _ in range(4)} == {(200, "ai/pool", "primary")}
+        # The tier serves some 50 a second.
+        crowded = Counter(await asyncio.gather(*(ask(gw, session) for _ in range(400))))
+        at_home = crowded[200, "ai/pool", "primary"]
+        elsewhere = crowded[200, "ai/far", "spill:queueWait"]
+        assert at_home + elsewhere == 400, crowded
+        assert at_home >= 2 * limit
+        assert elsewhere > 0
+        await idle(gw)
+        # What comes now is served by its own tier again.
+        assert {await ask(gw, session) for _ in range(4)} == {(200, "ai/pool", "primary")}
+        assert not watch.done(), "no endpoint of the pool ever had more than its limit"
+        watch.cancel()
+        await asyncio.wait([watch])
+
+
+async def test_saturation_without_another_tier_sheds_at_once_and_returns() -> None:
+    async with (
+        fakes({"ttft_ms": 50, "recorded_requests": 1}) as models,
+        gateway(tiers("pool"), *pool(models, max_in_flight=4, queue=ir.Queue(8, 10_000))) as gw,
+        crowd(gw) as session,
+    ):
+        shed_s: list[float] = []
+
+        async def timed() -> int:
+            began_at = time.monotonic()
+            status, _, _ = await ask(gw, session)
+            if status == 503:
+                shed_s.append(time.monotonic() - began_at)
+            return status
+
+        for _ in range(3):
+            said = Counter(await asyncio.gather(*(timed() for _ in range(60))))
+            assert said[200] >= 12
+            assert said[200] + said[503] == 60
+            await idle(gw)
+            assert await timed() == 200
+        # Who is shed is told so: none of them has waited for the queue's ten seconds.
+        assert max(shed_s) < 2.0
+
+
 # === Spill ===
 
 
@@ -341,6 +407,37 @@ async def test_requests_wait_for_a_backend_that_is_scaled_to_zero_and_wake_with_
         assert {one[:2] for one in await asyncio.gather(*asked)} == {(200, "ai/pool")}
         assert time.monotonic() - began_at < 1.0
         assert 'switchboard_wake_waiting{backend="ai/pool"} 0.0' in await page(gw)
+
+
+async def test_the_query_of_the_page_sums_who_waits_and_what_is_in_flight() -> None:
+    (query, *others) = set(QUERY.findall((REPO / "docs" / "load.md").read_text()))
+    assert not others, "one query for every autoscaler"
+    names, backend = re.compile(query[0]), query[1]
+    async with (
+        fakes({"ttft_ms": 400}) as models,
+        gateway() as gw,
+        crowd(gw) as session,
+    ):
+
+        async def demand() -> float:
+            found = [one for one in SAMPLE.findall(await page(gw)) if names.fullmatch(one[0])]
+            assert {one[1] for one in found} == {"ai/pool"}
+            return sum(float(one[2]) for one in found)
+
+        assert backend == "ai/llama-8b"
+        fields: dict[str, Any] = {"queue": ir.Queue(9, 9_000), "wake_hold_ms": 20_000}
+        backend_entry, ready = pool(models, **fields)
+        await gw.publish(tiers("pool"), backend_entry, endpoints("pool"))
+        assert await demand() == 0.0
+        asked = [asyncio.create_task(ask(gw, session)) for _ in range(3)]
+        await until(lambda: waiting(gw) == 3)
+        assert await demand() == 3.0
+        await gw.publish(tiers("pool"), backend_entry, ready)
+        await until(lambda: waiting(gw) == 2)
+        assert await demand() == 3.0
+        assert {one[:2] for one in await asyncio.gather(*asked)} == {(200, "ai/pool")}
+        await until(lambda: not len(gw.plane.live))
+        assert await demand() == 0.0
 
 
 async def test_after_the_hold_the_next_tier_answers() -> None:

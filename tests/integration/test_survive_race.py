@@ -25,6 +25,7 @@ from fakes.gateway import (
 from fakes.taking_turns import answered, streamed
 from fakes.upstreams import nothing_left
 from switchboard_dataplane import app
+from switchboard_dataplane.signals.marks import Mark
 from switchboard_dataplane.telemetry.outcome import RaceEnd
 from switchboard_dataplane.upstream.aiohttp_upstream import AiohttpUpstream
 from switchboard_policy import ir
@@ -102,6 +103,33 @@ async def test_the_first_wins_where_its_content_comes_first() -> None:
         labels = 'policy="ai/chat",rule="default",tier="tier-0",won="first"'
         assert f"switchboard_races_total{{{labels}}} 1" in page
         assert 'switchboard_attempts_total{backend="ai/b",reason="lost"} 1' in page
+
+
+@pytest.mark.parametrize("busy", ["full", "rests"])
+async def test_what_is_busy_when_the_first_is_late_joins_it_when_it_is_free(busy: str) -> None:
+    free_s = 0.9
+    async with (
+        nothing_left(),
+        scripted(*late(SILENCE, "late")) as silent,
+        scripted(streamed("free")) as other,
+        gateway(
+            failover("a", "b"),
+            external("a", silent.url),
+            external("b", other.url, max_in_flight=1),
+        ) as gw,
+    ):
+        signals, loop = gw.plane.in_force.signals, asyncio.get_running_loop()
+        (endpoint,) = gw.plane.in_force.snapshot.backends["ai/b"].endpoints  # type: ignore[union-attr]
+        if busy == "full":
+            signals[endpoint.id].reserve()
+            loop.call_later(free_s, signals[endpoint.id].unreserve)
+        else:
+            signals.marks.put(Mark("ai/b", "rate_limited", free_s * 2 / 3), loop.time())
+        begun = monotonic()
+        reply = await gw.send(chat(stream=True))
+        assert LATE_S < monotonic() - begun < free_s * 1.1 + 0.5
+        assert (reply.text, reply.headers["x-switchboard-reason"]) == ("free", "raced")
+        await until(lambda: not any(signal.in_flight for signal in signals.values()))
 
 
 async def test_where_both_are_slow_the_quicker_one_answers() -> None:

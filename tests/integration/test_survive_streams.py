@@ -38,7 +38,7 @@ END = said(finish_reason="stop")
 DONE = b"data: [DONE]\n\n"
 ROLE = said(delta={"role": "assistant"})
 WHOLE: Script = (STREAM_HEAD, ROLE, said("Hello, "), said("world"), END, DONE)
-RESTART = b": switchboard restart\n\n"
+RESTART = b": switchboard restart\n"
 UPSTREAM_ERROR = event(error={"message": "out of memory at 10.0.0.7", "code": 500})
 PRICES = ir.Pricing(input_picodollars=1_000_000, output_picodollars=2_000_000)
 
@@ -256,13 +256,68 @@ async def test_a_stream_that_breaks_early_is_answered_anew_by_the_next(by: Scrip
         assert begun == said("Hel")
         assert anew.endswith(said("Hello, ") + said("world") + END + DONE)
         assert b"role" not in anew, "the caller has been told"
-        assert b"error" not in reply.body
+        assert b'"error"' not in reply.body
         assert ups[0].seen[0].partition(b"\r\n\r\n")[2] == ups[1].seen[0].partition(b"\r\n\r\n")[2]
         outcome = await gw.outcome()
         assert (outcome.status, outcome.error, outcome.backend) == (200, "", "ai/two")
         assert outcome.breaks == ("ai/one",)
         assert errors_of(gw, "one") >= 1.0
         assert errors_of(gw, "two") == 0.0
+
+
+def told(reply: Reply) -> dict[str, str]:
+    """What the comment of a restart says."""
+    comment = reply.body.partition(RESTART)[2].partition(b"\n\n")[0].decode()
+    return dict(line.removeprefix(": ").split(": ") for line in comment.splitlines())
+
+
+async def test_a_restart_says_who_answers_now_where_headers_cannot() -> None:
+    async with models(broken(said("Hel")), WHOLE, within=99) as (gw, _):
+        reply = await gw.send(chat(stream=True))
+        assert reply.headers["x-switchboard-backend"] == "ai/one", "it had gone out"
+        assert told(reply) == {
+            "x-switchboard-backend": "ai/two",
+            "x-switchboard-rule": "default",
+            "x-switchboard-tier": "tier-0",
+            "x-switchboard-attempts": "2",
+            "x-switchboard-revision": reply.headers["x-switchboard-revision"],
+            "x-switchboard-reason": "fallback:reset",
+        }
+        outcome = await gw.outcome()
+        assert (outcome.backend, outcome.tier) == ("ai/two", "tier-0")
+        labels = '{backend="ai/two",policy="ai/chat",rule="default",tier="tier-0"}'
+        assert await metric(gw, "switchboard_decisions_total") == {labels: 1}
+        assert await metric(gw, "switchboard_fallbacks_total") == {labels: 1}
+
+
+async def test_a_restart_says_no_more_than_headers_may() -> None:
+    async with (
+        scripted(*broken(said("Hel"))) as one,
+        scripted(*WHOLE) as two,
+        gateway(
+            failover("one", "two", restart_within_chars=99),
+            external("one", one.url),
+            external("two", two.url),
+            detail_headers=False,
+        ) as gw,
+    ):
+        reply = await gw.send(chat(stream=True))
+        assert reply.body.startswith(said("Hel") + RESTART + b"\n" + said(delta={}))
+        assert b"ai/two" not in reply.body
+
+
+async def test_chunks_name_the_model_that_wrote_them() -> None:
+    """Its own name for itself, as it is; the one that was asked for is an alias."""
+    one = event(model="m-1", choices=[{"index": 0, "delta": {"content": "Hel"}}])
+    two = event(model="m-2", choices=[{"index": 0, "delta": {"content": "lo"}}])
+    async with models(broken(one), (STREAM_HEAD, two, END, DONE), within=99) as (gw, _):
+        reply = await gw.send(chat(stream=True))
+        assert [one["model"] for one in reply.events if "model" in one] == ["m-1", "m-2"]
+    async with models((http(500, b"{}"),), (STREAM_HEAD, two, END, DONE)) as (gw, _):
+        reply = await gw.send(chat(stream=True))
+        assert reply.body == two + END + DONE
+        assert reply.headers["x-switchboard-backend"] == "ai/two"
+        assert (await gw.outcome()).upstream_model == "fake-model"
 
 
 async def test_a_restart_goes_elsewhere_before_it_comes_back() -> None:
@@ -275,7 +330,8 @@ async def test_a_restart_goes_elsewhere_before_it_comes_back() -> None:
 async def test_an_endpoint_that_is_the_only_one_is_asked_again() -> None:
     async with models(broken(said("Hel")), within=99, attempts=2, tiers=["one"]) as (gw, ups):
         reply = await gw.send(chat(stream=True))
-        assert reply.body.startswith(said("Hel") + RESTART + said("Hel"))
+        assert reply.body.startswith(said("Hel") + RESTART)
+        assert reply.text == "HelHel"
         assert "error" in last_event(reply)
         assert len(ups[0].seen) == 2
 

@@ -137,7 +137,10 @@ ENTRIES: st.SearchStrategy[Entry] = st.one_of(
     POLICIES,
     BACKENDS,
     st.builds(
-        Endpoints, backend=TEXT, addresses=some(st.builds(Endpoint, address=TEXT, zone=TEXT))
+        Endpoints,
+        backend=TEXT,
+        addresses=some(st.builds(Endpoint, address=TEXT, zone=TEXT)),
+        terminating=st.booleans(),
     ),
     st.builds(Credential, backend=TEXT, key_id=TEXT, sealed=st.binary(max_size=40)),
 )

@@ -1,7 +1,7 @@
 """Whatever two attempts do, and whenever: one answer, and nothing is left of the rest."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +20,7 @@ from fakes.timed import (
 )
 from fakes.virtual_time import VirtualTimeLoop
 from switchboard_dataplane.errors import UpstreamConnect, UpstreamReset
+from switchboard_dataplane.signals.marks import Mark
 from switchboard_dataplane.telemetry.outcome import Outcome
 from switchboard_policy import ir
 
@@ -46,6 +47,11 @@ def of(name: str) -> st.SearchStrategy[Play]:
         TIMES.map(lambda at: Play(0.0, (at, UpstreamReset("gone")))),
         TIMES.map(lambda at: Play(0.0, (at, said(name), 0.5, UpstreamReset("gone")))),
         TIMES.map(lambda at: refuses(at, status=503)),
+        st.builds(
+            lambda at, wait_s: refuses(at, 429, [("retry-after", wait_s)]),
+            TIMES,
+            st.sampled_from(["-1", "0", "1", "2.5", "7", "soon", "1e9", "99999999999"]),
+        ),
         st.just(Play(UpstreamConnect("refused"))),
     )
 
@@ -57,6 +63,10 @@ HEDGES = st.none() | st.builds(
 )
 
 
+#: How long backends rest when the request comes, for what others were told.
+RESTS = st.dictionaries(st.sampled_from(NAMES), st.sampled_from([0.5, 2.0, 12.0, 900.0]))
+
+
 @settings(max_examples=400, deadline=None)
 @given(
     st.tuples(*(st.lists(of(name), min_size=1, max_size=2) for name in NAMES)),
@@ -64,6 +74,8 @@ HEDGES = st.none() | st.builds(
     st.booleans(),
     st.none() | TIMES,
     st.sampled_from([0, 100]),
+    st.sampled_from([0, 200]),
+    RESTS,
 )
 def test_one_answer_and_nothing_left(
     plays: Sequence[Sequence[Play]],
@@ -71,6 +83,8 @@ def test_one_answer_and_nothing_left(
     stream: bool,
     leaves_after_s: float | None,
     restart: int,
+    retries: int,
+    rests: Mapping[str, float],
 ) -> None:
     stage = staged_with(
         {
@@ -78,6 +92,7 @@ def test_one_answer_and_nothing_left(
             "attempts": ATTEMPTS,
             "deadline_ms": int(DEADLINE_S * 1_000),
             "restart_within_chars": restart,
+            "retry_budget_permille": retries,
             "guardrails": (ir.Guardrail("no-four", "ai/chat", (f"ai/{FORBIDDEN}",)),),
         },
         ["one", "two"],
@@ -86,8 +101,16 @@ def test_one_answer_and_nothing_left(
     )
     caller = TimedCaller({"stream": stream})
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        come_at = runner.get_loop().time()
+        for name, for_s in rests.items():
+            stage.signals.marks.put(Mark(f"ai/{name}", "rate_limited", for_s), come_at)
         runner.run(stage.serve(caller, leaves_after_s=leaves_after_s))
     check(stage, caller, stage.outcomes[0])
+    # What was only slower than another has not failed the request: it may be asked again.
+    failed = [one.backend for one in stage.outcomes[0].attempts if one.failure != "lost"]
+    assert retries or len(failed) == len(set(failed)), "without a budget nobody is asked twice"
+    for name, at in stage.upstream.sent:
+        assert at >= come_at + rests.get(name, 0.0)
 
 
 def check(stage: TimedStage, caller: TimedCaller, outcome: Outcome) -> None:

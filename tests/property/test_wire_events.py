@@ -1,7 +1,7 @@
 """A stream reads the same whatever the pieces in which it arrives."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +9,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from switchboard_dataplane.wire.events import EventReader, opens, says_something
+from switchboard_dataplane.wire.events import EventReader, opens, says_something, split_events
 from switchboard_dataplane.wire.restart import RESTARTED, Sent, joined
 from switchboard_dataplane.wire.usage import find_usage
 
@@ -107,6 +107,26 @@ def test_every_byte_alone_makes_no_difference(stream: bytes) -> None:
     assert facts(cut_reader) == facts(reader)
 
 
+LINES = st.sampled_from([b"data: a", b"\n", b"\n\n", b"\r", b"\r\n"])
+
+
+@given(st.lists(LINES, max_size=12).map(b"".join))
+def test_events_are_cut_after_all_of_their_empty_lines(stream: bytes) -> None:
+    events: list[bytes] = []
+    began = at = 0
+    while at < len(stream):
+        mark = next(
+            (one for one in (b"\n\n", b"\n\r\n", b"\r\r") if stream.startswith(one, at)), b""
+        )
+        at += len(mark) or 1
+        if mark:
+            while stream[at : at + 1] in (b"\r", b"\n"):
+                at += 1
+            events.append(stream[began:at])
+            began = at
+    assert split_events(stream) == events
+
+
 @given(STREAMS)
 def test_nothing_is_lost_or_added_where_usage_is_not_hidden(stream: bytes) -> None:
     out, _ = read([stream], hides=False)
@@ -160,11 +180,14 @@ def test_what_was_sent_is_final_once_it_exceeds_the_bound(
     assert watch.final == (len(texts) < len(said) or sum(map(len, texts)) > room)
 
 
-@given(st.lists(CHUNKS, max_size=4))
-def test_what_joins_in_says_the_same_without_a_role(opening: list[dict[str, Any]]) -> None:
+@given(st.lists(CHUNKS, max_size=4), st.sampled_from([(), (("x-switchboard-backend", "ai/two"),)]))
+def test_what_joins_in_says_the_same_without_a_role(
+    opening: list[dict[str, Any]], headers: Sequence[tuple[str, str]]
+) -> None:
     stream = b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in opening)
-    out = joined(stream)
-    assert out.startswith(RESTARTED)
+    out = joined(stream, headers)
+    told = b"".join(b": %b: %b\n" % (name.encode(), text.encode()) for name, text in headers)
+    assert out.startswith(RESTARTED + told + b"\n")
     chunks = events_of(out)
     assert [said_by(one) for one in chunks] == [said_by(one) for one in opening]
     assert not any("role" in (choice.get("delta") or {}) for choice in choices_of(chunks))

@@ -60,8 +60,7 @@ def _next_beside(
     """Return where the next attempt goes beside those that are ``out``."""
     every = range(len(plan.rule.tiers))
     if not tried:
-        first = every if not plan.passed else [i for i in every if not plan.passed >> i & 1]
-        return _first_in(plan, first, plan.eligible, (), signals, out, now=now, rng=rng)
+        return _first_in(plan, every, plan.eligible, (), signals, out, now=now, rng=rng)
     eligible = plan.eligible
     for attempt in tried:
         if attempt.whole_backend:
@@ -84,7 +83,7 @@ def _next_beside(
 
 def _first_in(
     plan: Plan,
-    tier_indexes: Sequence[int],
+    tier_indexes: range,
     eligible: int,
     spent: tuple[Endpoint, ...],
     signals: SignalTable,
@@ -95,6 +94,8 @@ def _first_in(
 ) -> Candidate | None:
     tiers = plan.rule.tiers
     for index in tier_indexes:
+        if plan.passed >> index & 1:
+            continue
         tier = tiers[index]
         mask = tier.mask & eligible
         beside, panic = out, False

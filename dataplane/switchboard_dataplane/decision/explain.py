@@ -50,6 +50,8 @@ def _why(
     if lacking:
         return lacking
     if not plan.eligible >> number & 1:
+        if backend.terminating:
+            return "has no endpoint but those that terminate"
         return "is left alone for a while, as it asked for"
     return _why_no_endpoint(backend, signals, now)
 

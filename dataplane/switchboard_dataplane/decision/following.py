@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from switchboard_dataplane.decision.candidates import TRIES_PER_TIER, next_candidate
+from switchboard_dataplane.decision.candidates import TRIES_PER_TIER, bits, next_candidate
 from switchboard_dataplane.decision.eligible import abilities_of
 from switchboard_dataplane.decision.resting import chance_of, next_return
 from switchboard_dataplane.decision.running import Backend
@@ -69,6 +69,21 @@ def follow(
         spent = [replace(one, again=False, whole_backend=True) for one in tried]
         found = next_candidate(plan, spent, signals, now=at.now, rng=at.rng)
     return found or _wait_for_return(plan, tried, signals, at)
+
+
+def others_left(plan: Plan, tried: Sequence[Tried]) -> bool:
+    """Say whether an attempt is left, and an endpoint that had none, whatever it does now."""
+    if len(tried) >= plan.policy.spec.attempts:
+        return False
+    spent = {one.candidate.endpoint.id for one in tried}
+    given_up = {one.candidate.endpoint.backend.name for one in tried if one.whole_backend}
+    for number in bits(plan.eligible & plan.rule.mask):
+        backend = plan.snapshot.backends.get(plan.policy.backends[number])
+        if backend is not None and backend.name not in given_up:
+            for endpoint in backend.endpoints:
+                if endpoint.id not in spent:
+                    return True
+    return False
 
 
 def widen(plan: Plan, backend: Backend, told_tokens: int) -> Plan | None:

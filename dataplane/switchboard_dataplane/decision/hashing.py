@@ -6,7 +6,7 @@ bound is that of Mirrokni, Thorup and Zadimoghaddam (2018).
 """
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Final
@@ -23,15 +23,16 @@ WINDOW: Final = 16
 _MASK: Final = (1 << 64) - 1
 
 
-def pick_by_hash(pool: Pool, key: bytes, scene: Scene) -> Endpoint | None:
+def pick_by_hash(pool: Pool, key: bytes, scene: Scene, *, standing: Pool) -> Endpoint | None:
     """Return the first endpoint in the key's order that may serve and is below the bound.
 
-    One that starts slowly takes over its keys little by little. None where all are full.
+    ``standing`` are those of the pool that are not out, or all. One that starts slowly takes over
+    its keys little by little. None where all are full.
     """
     signals, place = scene.signals, place_of(key)
     bound = load_bound(pool, scene)
     starting: Endpoint | None = None
-    for at, endpoint in _in_order(_ring_of(pool), place):
+    for at, endpoint in _in_order(pool, place, standing):
         if signals[endpoint.id].in_flight >= bound or not scene.may_serve(endpoint):
             continue
         share = scene.share_of(endpoint)
@@ -86,28 +87,38 @@ def _chance(place: int, at: int) -> float:
 
 def _ring_of(pool: Pool) -> Ring:
     if pool.ring is None:
-        placed = sorted(
-            ((place_of(endpoint.id.encode()), endpoint) for endpoint in pool.endpoints),
-            key=lambda pair: pair[0],
-        )
+        endpoints = pool.endpoints
+        places: list[int] = []
+        for endpoint in endpoints:
+            # A digest takes as long as the sorting, and a swap changes few endpoints.
+            known = endpoint.backend.places
+            place = known.get(endpoint.id)
+            if place is None:
+                place = known[endpoint.id] = place_of(endpoint.id.encode())
+            places.append(place)
+        order = sorted(range(len(places)), key=places.__getitem__)
         pool.ring = Ring(
-            places=tuple(place for place, _ in placed),
-            endpoints=tuple(endpoint for _, endpoint in placed),
+            places=tuple([places[index] for index in order]),
+            endpoints=tuple([endpoints[index] for index in order]),
         )
     return pool.ring
 
 
-def _in_order(ring: Ring, place: int) -> Iterator[tuple[int, Endpoint]]:
-    """Yield the key's window by rendezvous weight, then what follows it on the ring."""
-    places, endpoints = ring.places, ring.endpoints
-    count = len(endpoints)
+def _in_order(pool: Pool, place: int, standing: Pool) -> Iterator[tuple[int, Endpoint]]:
+    """Yield the key's window by rendezvous weight, then what follows it of those that stand."""
+    ring = _ring_of(pool)
+    places, count = ring.places, len(ring.places)
     start = bisect_left(places, place)
     window = sorted(
-        ((start + step) % count for step in range(min(WINDOW, count))),
+        [(start + step) % count for step in range(min(WINDOW, count))],
         key=lambda index: _weight(places[index] ^ place),
     )
     for index in window:
-        yield places[index], endpoints[index]
-    for step in range(WINDOW, count):
-        index = (start + step) % count
-        yield places[index], endpoints[index]
+        yield places[index], ring.endpoints[index]
+    if count <= WINDOW:
+        return
+    rest = _ring_of(standing)
+    begin = bisect_right(rest.places, places[(start + WINDOW - 1) % count])
+    for step in range(len(rest.places)):
+        index = (begin + step) % len(rest.places)
+        yield rest.places[index], rest.endpoints[index]

@@ -31,26 +31,38 @@ def leave_resting(
 ) -> Plan:
     """Return the plan without the backends and endpoints that rest: itself if none does.
 
-    What only announced that its limit is used up still serves where nothing else is left.
+    What only announced that its limit is used up still serves where nothing else is left, and so
+    do endpoints that terminate.
     """
-    marks = signals.marks
-    if now >= marks.horizon:
+    marks, terminating = signals.marks, plan.snapshot.terminating
+    if now >= marks.horizon and not terminating:
         return plan
     chance = chance_of(plan, rng)
-    refused = announced = 0
+    refused, last = 0, _mask_of(plan, terminating)
     resting: set[str] = set()
     for number, backend, rests in _marked(plan, marks):
         rest = _rest_of(backend, rests, now, chance)
         if rest is None:
             resting |= {subject for subject, one in rests.items() if one.ends(chance) > now}
         elif rest.announced:
-            announced |= 1 << number
+            last |= 1 << number
         else:
             refused |= 1 << number
-    awake = plan.narrowed(plan.eligible & ~refused & ~announced, frozenset(resting))
-    if announced and not has_endpoints(awake, beside=tried):
+    awake = plan.narrowed(plan.eligible & ~refused & ~last, frozenset(resting))
+    if last and not has_endpoints(awake, beside=tried):
         awake = plan.narrowed(plan.eligible & ~refused, frozenset(resting))
     return plan if awake.eligible == plan.eligible and not resting else awake
+
+
+def _mask_of(plan: Plan, names: frozenset[str]) -> int:
+    """Return the eligible backends of these names."""
+    if not names:
+        return 0
+    mask = 0
+    for number, name in enumerate(plan.policy.backends):
+        if name in names:
+            mask |= 1 << number
+    return mask & plan.eligible
 
 
 def has_endpoints(plan: Plan, *, beside: Sequence[Tried] = ()) -> bool:

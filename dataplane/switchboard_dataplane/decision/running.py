@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from re import Pattern
 
+from switchboard_dataplane.signals.breaker import Era
 from switchboard_policy import ir
 from switchboard_policy.facts import Facts, Program
 
@@ -33,9 +34,12 @@ class Endpoint:
 class Backend:
     """A backend with its opened credential; ``endpoints`` are those that are ready.
 
+    Where none is, those that still serve: then it is ``terminating``, and the last to be asked.
     ``credential`` is the identity of the credential: another one for another key, "" without one.
     ``unusable`` says why nothing may be sent to it although it is published; "" if it may serve.
     Filled once by the snapshot builder (its endpoints refer back to it), never changed after.
+    ``places`` remembers where a ring has its endpoints, by id; the next form of the backend has it,
+    too.
     """
 
     name: str
@@ -44,6 +48,8 @@ class Backend:
     credential: str = ""
     unusable: str = ""
     endpoints: tuple[Endpoint, ...] = ()
+    terminating: bool = False
+    places: dict[str, int] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,7 +148,7 @@ class Pool:
     """The endpoints of a tier's eligible backends; ``limited`` if any has a maxInFlight.
 
     ``ring`` and ``parts`` (some of the endpoints, by what they have in common) are remembered when
-    they are first asked for.
+    they are first asked for; ``standing`` are those that were not ejected in an era.
     """
 
     backends: tuple[Backend, ...]
@@ -150,6 +156,8 @@ class Pool:
     limited: bool
     ring: Ring | None = None
     parts: dict[object, tuple[Endpoint, ...]] = field(default_factory=dict)
+    standing: "Pool | None" = None
+    era: Era | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,7 +183,7 @@ class Snapshot:
 
     ``abilities`` and ``pools`` remember pure functions of what is immutable here, filled as
     requests come: only the time they take depends on it. ``live_pods`` share the endpoints'
-    limits.
+    limits; ``terminating`` are the backends, by name, that have no endpoint but those that go.
     """
 
     revision: str
@@ -186,5 +194,6 @@ class Snapshot:
     facts: Facts
     zone: str = ""
     live_pods: int = 1
+    terminating: frozenset[str] = frozenset()
     abilities: dict[Policy, Abilities] = field(default_factory=dict)
     pools: dict[tuple[Tier, int], Pool] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from typing import Final
 from switchboard_dataplane.decision.request import RequestView
 from switchboard_dataplane.decision.running import Backend, Endpoint
 from switchboard_dataplane.decision.scene import Scene
-from switchboard_dataplane.signals.average import FORGOTTEN_S, FRESH_S, Average
+from switchboard_dataplane.signals.average import FRESH_S, Average
 from switchboard_dataplane.signals.endpoints import EndpointSignal, prompt_class
 from switchboard_policy import ir
 
@@ -25,6 +25,8 @@ WRITING_PER_WAITING: Final = 8
 SLOWER_PER_WAITING: Final = 4
 #: Beyond this an endpoint is not compared any more: it gets what the quick ones have no room for.
 SLOWER_MAX: Final = 64.0
+#: The same for how fast answers are written, which tells less of who begins soon.
+WRITES_SLOWER_MAX: Final = 16.0
 #: Nothing answers quicker; what was measured so is 0.
 LATENCY_MIN_S: Final = 1e-6
 #: A request that waits delays the next by a whole turn, one that runs only slows it down.
@@ -35,13 +37,13 @@ KV_FREE_MIN: Final = 0.05
 MEDIAN_SAMPLE: Final = 16
 
 Scorer = Callable[
-    [Sequence[Endpoint], Sequence[EndpointSignal], Sequence[Endpoint], Scene], list[float]
+    [Sequence[Endpoint], list[EndpointSignal], Sequence[Endpoint], Scene], list[float]
 ]
 
 
 def score_latency(
     endpoints: Sequence[Endpoint],
-    signals: Sequence[EndpointSignal],
+    signals: list[EndpointSignal],
     group: Sequence[Endpoint],
     scene: Scene,
 ) -> list[float]:
@@ -49,28 +51,54 @@ def score_latency(
 
     "Such" are requests of this kind (streamed or whole) and of this prompt's class. How long they
     take is compared with the quickest of those drawn, and added rather than multiplied: what took
-    long had a queue in it, which is counted here again.
+    long had a queue in it, which is counted here again. The speed of writing has no queue in it:
+    by it, what waits weighs more where it moves on more slowly.
     """
     now, stream, number = scene.now, scene.view.stream, prompt_class(scene.view.tokens)
     averages = [(one.ttft_s if stream else one.latency_s)[number] for one in signals]
     expected = [average.value for average in averages]
-    if now - min([average.at for average in averages]) > FRESH_S:
-        # A new endpoint starts at its group's median: at zero it would be flooded.
+    writes_slower = how_slow(signals, group, scene)
+    if _oldest_s(averages, now) > FRESH_S:
+        # A new endpoint starts at its group's median: at zero it would be flooded. One that writes
+        # slowly is not thought to read quickly.
         prior = prior_s(averages, group, scene)
-        expected = [average.faded(prior, now) for average in averages]
-    least = max(min(expected), LATENCY_MIN_S)
+        expected = [
+            average.faded(prior * slower, now)
+            for average, slower in zip(averages, writes_slower, strict=True)
+        ]
+    least = max(_least(expected), LATENCY_MIN_S)
     costs: list[float] = []
     for at, one in enumerate(signals):
         slower = min(expected[at] / least, SLOWER_MAX)
         writing = (one.in_flight + 1) / WRITING_PER_WAITING
-        cost = one.waiting + writing + slower / SLOWER_PER_WAITING
+        cost = one.waiting * writes_slower[at] + writing + slower / SLOWER_PER_WAITING
         costs.append(cost * one.penalty(now) if one.errors else cost)
     return costs
 
 
+def how_slow(signals: list[EndpointSignal], group: Sequence[Endpoint], scene: Scene) -> list[float]:
+    """Return how many times slower each writes than the fastest of them: 1 or more.
+
+    What was not heard of for a while fades to the group's median; 1 where nothing is known.
+    """
+    now = scene.now
+    averages = [one.tokens_per_s for one in signals]
+    speeds = [average.value for average in averages]
+    if _oldest_s(averages, now) > FRESH_S:
+        if not any(average.counts(now) for average in averages):
+            return [1.0] * len(speeds)
+        asked = [one.tokens_per_s for one in _sample(group, scene)]
+        typical = median_low([one.value for one in asked + averages if one.counts(now)])
+        speeds = [average.faded(typical, now) for average in averages]
+    fastest = 0.0
+    for speed in speeds:
+        fastest = max(fastest, speed)
+    return [min(fastest / speed, WRITES_SLOWER_MAX) for speed in speeds]
+
+
 def score_load(
     endpoints: Sequence[Endpoint],
-    signals: Sequence[EndpointSignal],
+    signals: list[EndpointSignal],
     group: Sequence[Endpoint],
     scene: Scene,
 ) -> list[float]:
@@ -86,7 +114,7 @@ def score_load(
     return [load * signal.penalty(now) for load, signal in zip(loads, signals, strict=True)]
 
 
-def _engine_loads(signals: Sequence[EndpointSignal], now: float) -> list[float]:
+def _engine_loads(signals: list[EndpointSignal], now: float) -> list[float]:
     """Return what the engines say of their load, by the share of KV cache left; or nothing.
 
     What we sent since their numbers were read is not in them, so it is added.
@@ -108,7 +136,7 @@ def _engine_loads(signals: Sequence[EndpointSignal], now: float) -> list[float]:
 
 def score_cost(
     endpoints: Sequence[Endpoint],
-    signals: Sequence[EndpointSignal],
+    signals: list[EndpointSignal],
     group: Sequence[Endpoint],
     scene: Scene,
 ) -> list[float]:
@@ -118,7 +146,7 @@ def score_cost(
 
 def score_locality(
     endpoints: Sequence[Endpoint],
-    signals: Sequence[EndpointSignal],
+    signals: list[EndpointSignal],
     group: Sequence[Endpoint],
     scene: Scene,
 ) -> list[float]:
@@ -137,7 +165,7 @@ SCORERS: Final[Mapping[ir.ScoreBy, Scorer]] = {
 
 def score_weighted(
     endpoints: Sequence[Endpoint],
-    signals: Sequence[EndpointSignal],
+    signals: list[EndpointSignal],
     group: Sequence[Endpoint],
     scene: Scene,
 ) -> list[float]:
@@ -178,20 +206,42 @@ def expected_picodollars(backend: Backend, view: RequestView) -> float:
     return view.tokens * pricing.input_picodollars + output_tokens * pricing.output_picodollars
 
 
-def prior_s(averages: Sequence[Average], group: Sequence[Endpoint], scene: Scene) -> float:
+def prior_s(averages: list[Average], group: Sequence[Endpoint], scene: Scene) -> float:
     """Return what is expected of one of which nothing is known: the median of a few neighbours.
 
     They are spread evenly over the group. Where nothing is known of any of those drawn it makes no
     difference, and nobody is asked.
     """
     now, stream, number = scene.now, scene.view.stream, prompt_class(scene.view.tokens)
-    if now - max([average.at for average in averages]) >= FRESH_S + FORGOTTEN_S:
+    if not any(average.counts(now) for average in averages):
         return 1.0
-    step = -(-len(group) // MEDIAN_SAMPLE)
-    sample = [scene.signals[endpoint.id] for endpoint in group[::step]]
     known = [
         average.value
-        for one in sample
+        for one in _sample(group, scene)
         if (average := (one.ttft_s if stream else one.latency_s)[number]).counts(now)
     ]
     return median_low(known) if known else 1.0
+
+
+# Compiled, a loop over floats costs a fifth of what ``min`` of a list does.
+
+
+def _least(values: list[float]) -> float:
+    least = math.inf
+    for value in values:
+        least = min(least, value)
+    return least
+
+
+def _oldest_s(averages: list[Average], now: float) -> float:
+    """Return how long ago that one was heard of of which nothing was heard for the longest time."""
+    oldest_s = 0.0
+    for average in averages:
+        oldest_s = max(oldest_s, now - average.at)
+    return oldest_s
+
+
+def _sample(group: Sequence[Endpoint], scene: Scene) -> list[EndpointSignal]:
+    """Return the signals of a few endpoints, spread evenly over the group."""
+    step = -(-len(group) // MEDIAN_SAMPLE)
+    return [scene.signals[endpoint.id] for endpoint in group[::step]]

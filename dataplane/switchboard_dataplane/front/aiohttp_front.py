@@ -42,6 +42,8 @@ class AiohttpCaller:
         self._request = request
         self._routes = routes
         self._unread = False
+        self._gave_way = False
+        self._time: asyncio.Timeout | None = None
         self._waiting: list[bytes] = []
 
     async def read_body(self) -> bytes:
@@ -91,16 +93,31 @@ class AiohttpCaller:
             and self._request.version >= HttpVersion11
         ):
             await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return await self._routes.in_time(self._whole_body())
+        try:
+            async with asyncio.timeout(self._routes.patience.body_s) as self._time:
+                return await self._whole_body()
+        except TimeoutError as error:
+            why = self._routes.gave_way() if self._gave_way else self._routes.too_slow()
+            raise why from error
+
+    def give_way(self) -> None:
+        """See ``Arriving.give_way``: its time is over."""
+        if self._time is not None:
+            self._gave_way = True
+            self._time.reschedule(asyncio.get_running_loop().time())
 
     async def _whole_body(self) -> bytes:
         pieces: list[bytes] = []
         size = 0
-        while piece := await self._request.content.readany():
-            size += len(piece)
-            if size > self._routes.body_limit_bytes:
-                raise self._routes.too_large()
-            pieces.append(piece)
+        try:
+            while piece := await self._request.content.readany():
+                size += len(piece)
+                if size > self._routes.body_limit_bytes:
+                    raise self._routes.too_large()
+                pieces.append(piece)
+                self._routes.bodies.grew(self, size)
+        finally:
+            self._routes.bodies.left(self)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

@@ -110,11 +110,13 @@ class Lane:
         """Parse what came, and serve the first request of it."""
         if self._refusal is not None:
             return
+        before = self._receiving
         self._barren_bytes += len(data)
         if self._barren_bytes > HEAD_BYTES_MAX:
             self._feed_with_limits(data)
         else:
             self._feed(data)
+        self._count_body(before)
         if self._serving is None:
             self._go_on()
         elif self._ahead:
@@ -131,6 +133,10 @@ class Lane:
         self._port.open.discard(self)
         self.deadline = math.inf
         self._ahead.clear()
+        # The parser and this refer to each other: what is held here waits for the collector.
+        receiving, self._receiving = self._receiving, None
+        if receiving is not None:
+            self._port.routes.bodies.left(receiving)
         if self._task is not None:
             self._task.cancel()
         self.resume_writing()
@@ -226,6 +232,14 @@ class Lane:
         if self._receiving is not None and not self._framing:
             self._receiving.complete()
             self._receiving = None
+
+    def _count_body(self, before: LaneCaller | None) -> None:
+        """Count what is held of a body that is not here yet; most bodies come at once."""
+        now = self._receiving
+        if before is not None and before is not now:
+            self._port.routes.bodies.left(before)
+        if now is not None and now.held_bytes:
+            self._port.routes.bodies.grew(now, now.held_bytes)
 
     # --- feeding the parser -----------------------------------------------------------------
 

@@ -90,7 +90,11 @@ class LaneCaller:
     def feed(self, data: bytes) -> None:
         """Take a piece of the body; what nobody will read is dropped."""
         self._size += len(data)
-        if not self.routed or self._size > self._routes.body_limit_bytes:
+        if (
+            not self.routed
+            or self._size > self._routes.body_limit_bytes
+            or self._failure is not None
+        ):
             self._body = b""
             self._wake()
         elif not self._body:
@@ -108,7 +112,17 @@ class LaneCaller:
     def fail(self, error: RequestError) -> None:
         """The rest of the body cannot be read."""
         self._failure = error
+        self._body = b""
         self._wake()
+
+    def give_way(self) -> None:
+        """See ``Arriving.give_way``."""
+        self.fail(self._routes.gave_way())
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held of the body."""
+        return len(self._body)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

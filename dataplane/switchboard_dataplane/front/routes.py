@@ -18,6 +18,7 @@ from switchboard_dataplane.errors import (
     UnknownPath,
     WrongMethod,
 )
+from switchboard_dataplane.front.bodies import Bodies
 from switchboard_dataplane.lifecycle import LiveRequests
 from switchboard_dataplane.proxy import Caller
 from switchboard_dataplane.wire.answers import Answer, error_answer, model_answer, models_answer
@@ -72,10 +73,14 @@ PATIENCE: Final = Patience()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routes:
-    """Answers for the public port; ``snapshot`` returns the one in force."""
+    """Answers for the public port; ``snapshot`` returns the one in force.
+
+    ``bodies`` are those on their way, at all connections of the port.
+    """
 
     proxy: Server
     live: LiveRequests
+    bodies: Bodies
     snapshot: Callable[[], Snapshot | None]
     body_limit_bytes: int
     patience: Patience = PATIENCE
@@ -104,12 +109,22 @@ class Routes:
 
     async def in_time(self, body: Awaitable[T]) -> T:
         """Wait for a body, but not for ever; raises BodyTooSlow."""
-        limit_s = self.patience.body_s
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(self.patience.body_s):
                 return await body
         except TimeoutError as error:
-            raise BodyTooSlow(f"the body did not arrive within {limit_s:g} s") from error
+            raise self.too_slow() from error
+
+    def too_slow(self) -> BodyTooSlow:
+        """Return the error for a body that did not come in time."""
+        return BodyTooSlow(f"the body did not arrive within {self.patience.body_s:g} s")
+
+    def gave_way(self) -> BodyTooSlow:
+        """Return the error for a body that had to make room for others."""
+        return BodyTooSlow(
+            f"bodies on their way hold {self.bodies.limit_bytes} bytes in all, and this one has "
+            "been on its way the longest; send it again, and faster"
+        )
 
     def too_large(self) -> BodyTooLarge:
         """Return the error for a body beyond the limit."""

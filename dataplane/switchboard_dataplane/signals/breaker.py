@@ -48,6 +48,12 @@ def _nobody_hears(_: str, __: float) -> None:
     return
 
 
+class Era:
+    """A time in which the same endpoints are left out: another object for each."""
+
+    __slots__ = ()
+
+
 class Ejections(dict[str, float]):
     """The endpoints that are left out, by id: since when. Empty in normal times.
 
@@ -55,7 +61,7 @@ class Ejections(dict[str, float]):
     is one that decisions may pick at all, ``chance`` a number in [0, 1).
     """
 
-    __slots__ = ("_breakers", "_chance", "_due", "counts", "is_there", "returned", "rule_of")
+    __slots__ = ("_breakers", "_chance", "_due", "counts", "era", "is_there", "returned", "rule_of")
 
     def __init__(
         self,
@@ -67,6 +73,8 @@ class Ejections(dict[str, float]):
         super().__init__()
         #: How many endpoints of each backend are left out; a backend that has none is not in it.
         self.counts: dict[str, int] = {}
+        #: What was made of those that are left out may be remembered for as long.
+        self.era = Era()
         self.rule_of = rule_of
         self.is_there = is_there
         #: Hears the id of an endpoint that may serve again, and when.
@@ -105,6 +113,7 @@ class Ejections(dict[str, float]):
             self[breaker.endpoint_id] = now
             self._breakers[breaker.endpoint_id] = breaker
             self.counts[breaker.backend] = self.counts.get(breaker.backend, 0) + 1
+            self.era = Era()
 
     def let_in(self, breaker: "Breaker", now: float) -> None:
         """Let an endpoint serve again, if it is left out."""
@@ -116,6 +125,7 @@ class Ejections(dict[str, float]):
         """Know no longer that an endpoint is left out."""
         if self.pop(breaker.endpoint_id, None) is not None:
             del self._breakers[breaker.endpoint_id]
+            self.era = Era()
             self.counts[breaker.backend] -= 1
             if not self.counts[breaker.backend]:
                 del self.counts[breaker.backend]

@@ -5,7 +5,6 @@ size of the prompt; errors, which fade; the speed of answers. Time is an argumen
 """
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,6 +25,10 @@ ERROR_WEIGHT: Final = 4.0
 ERRORS_MAX: Final = 8.0
 #: Its multiples are spread over [0, 1) as evenly as multiples can be.
 GOLDEN_RATIO: Final = (math.sqrt(5.0) - 1.0) / 2.0
+#: A shorter answer does not tell how fast an endpoint writes, in tokens; nor does one that came in
+#: less than this time, in seconds: something on its way held it back, and let it go at once.
+SPEED_TOKENS_MIN: Final = 16
+SPEED_TOOK_MIN_S: Final = 0.02
 #: More tiers than this were in force once and are gone: their sequences may begin anew.
 TURNS_MAX: Final = 100_000
 #: Less than this is no error any more.
@@ -34,7 +37,8 @@ _ERRORS_MIN: Final = 0.01
 
 def prompt_class(tokens: int) -> int:
     """Return the number of the class that a prompt of so many tokens is in."""
-    return bisect_left(PROMPT_CLASSES, tokens)
+    small, medium, large = PROMPT_CLASSES
+    return (tokens > small) + (tokens > medium) + (tokens > large)
 
 
 def _by_class() -> tuple[Average, ...]:
@@ -58,7 +62,7 @@ class EndpointSignal:
 
     ``ttft_s`` (streams: to the first content) and ``latency_s`` (whole answers: to the head) have
     an average for each class of prompts; ``waiting`` are those in flight without an answer yet;
-    ``tokens_per_s`` is the speed of single answers.
+    ``tokens_per_s`` is how fast single streams were written; a fast one counts at once.
     ``joined_at`` is when the endpoint came or came back, minus infinity if it was there before us.
     ``starts`` says whether that is worth a look.
     ``since`` is always when the attempt began that the news is of.
@@ -151,9 +155,12 @@ class EndpointSignal:
             self.backend.queue.hand_on(self, after=after)
 
     def wrote(self, output_tokens: int, took_s: float, now: float) -> None:
-        """Take in that an answer of so many tokens took so long to write."""
-        if output_tokens > 0 and took_s > 0.0:
-            self.tokens_per_s.take(output_tokens / took_s, now)
+        """Take in that a stream of so many tokens took so long from its first content to its end.
+
+        A fast one shows what the endpoint can; a slow one may have had a caller that reads slowly.
+        """
+        if output_tokens >= SPEED_TOKENS_MIN and took_s >= SPEED_TOOK_MIN_S:
+            self.tokens_per_s.take_peak(output_tokens / took_s, now)
 
     def returned(self, now: float) -> None:
         """Take in that the endpoint may serve again: it starts slowly, as a new one does."""

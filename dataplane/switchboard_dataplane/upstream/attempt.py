@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 import orjson
 
 from switchboard_dataplane.decision.running import Endpoint
-from switchboard_dataplane.errors import UpstreamFailed, UpstreamProtocol, UpstreamReset
+from switchboard_dataplane.errors import UpstreamProtocol, UpstreamReset
 from switchboard_dataplane.upstream.bound import Bound
 from switchboard_dataplane.upstream.failures import (
     event_status,
@@ -23,9 +23,14 @@ from switchboard_dataplane.wire.usage import Usage, find_usage
 ANSWER_BYTES_MAX: Final = 128 * 1024 * 1024
 #: Bounds what is held back before the first content.
 OPENING_BYTES_MAX: Final = 1024 * 1024
+#: How far an error is looked for in an answer under a status of success, in bytes.
+ERROR_WITHIN_BYTES: Final = 4096
 
 #: Codings that are named in errors; anything else there would be the upstream's own text.
 _CODINGS: Final = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
+#: May stand before a stream's first event, and means nothing.
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_FRAMING: Final = frozenset({"content-length", "transfer-encoding"})
 _EVENT_STREAM: Final = "text/event-stream"
 _UNCODED: Final = frozenset({"", "identity"})
 _PLAIN_OK: Final = 200
@@ -158,28 +163,35 @@ async def _read_whole(response: UpstreamResponse, head_at: float) -> WholeAnswer
             raise UpstreamProtocol(f"the answer exceeds {ANSWER_BYTES_MAX} bytes")
         pieces.append(piece)
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    usage = None
-    if response.status in _ANY_OK:
-        _check_object(body)
-        usage = find_usage(body)
-    return WholeAnswer(response.status, response.headers, body, usage, head_at=head_at)
+    if response.status not in _ANY_OK:
+        return WholeAnswer(response.status, response.headers, body, None, head_at=head_at)
+    _check_object(body)
+    if body.find(b'"error"', 0, ERROR_WITHIN_BYTES) >= 0 or not _is_framed(response.headers):
+        parsed = _parse(body)
+        if parsed.get("error"):
+            return _refused(response, parsed)
+    return WholeAnswer(response.status, response.headers, body, find_usage(body), head_at=head_at)
 
 
 def _check_object(body: bytes) -> None:
-    """Check that a success is a JSON object, by its ends, and not an error in disguise."""
-    head = body[:64].lstrip()
-    if not head.startswith(b"{") or not body[-64:].rstrip().endswith(b"}"):
+    """Check that a success is a JSON object, by its ends."""
+    if not body[:64].lstrip().startswith(b"{") or not body[-64:].rstrip().endswith(b"}"):
         raise UpstreamProtocol("the upstream's answer is no JSON object")
-    if head.find(b'"error"') >= 0 and _parse(body).get("error"):
-        raise UpstreamFailed("the upstream answered with an error under a status of success")
+
+
+def _is_framed(headers: Sequence[tuple[str, str]]) -> bool:
+    """Say whether the end of the body was told; else any end of the connection looks like it."""
+    return any(name in _FRAMING for name, _ in headers)
 
 
 async def _open_stream(
     endpoint: Endpoint, response: UpstreamResponse, events: EventReader
 ) -> StreamedAnswer | WholeAnswer:
     opening = b""
+    chunk = await response.read()
+    if chunk.startswith(_BYTE_ORDER_MARK):
+        chunk = chunk[len(_BYTE_ORDER_MARK) :] or await response.read()
     while True:
-        chunk = await response.read()
         whole = events.feed(chunk) if chunk else events.close()
         if events.error is not None:
             # Whatever came before it, nothing has gone out yet.
@@ -191,10 +203,14 @@ async def _open_stream(
             raise UpstreamReset("the upstream's stream ended before any content")
         if len(opening) > OPENING_BYTES_MAX:
             raise UpstreamProtocol(f"no content within {OPENING_BYTES_MAX} bytes of events")
+        chunk = await response.read()
 
 
 def _refused(response: UpstreamResponse, data: Mapping[str, Any]) -> WholeAnswer:
-    """Return the caller's error as the answer it would have been; raise what is the upstream's."""
+    """Return the caller's error as the answer it would have been; raise what is the upstream's.
+
+    ``data`` holds an error under a status of success: an event, or a whole answer.
+    """
     failure = failure_of_event(data)
     if failure is not None:
         raise failure

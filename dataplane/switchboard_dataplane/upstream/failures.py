@@ -126,7 +126,7 @@ async def read_refusal(response: UpstreamResponse) -> bytes:
 
 
 def failure_of_event(data: Mapping[str, Any]) -> UpstreamError | None:
-    """Return the failure that an error event before the content stands for.
+    """Return the failure that an error under a status of success stands for: an event, or a body.
 
     Engines put the status that they would have answered into ``code``; others say it in words;
     without either it is theirs. None says that it is the caller's error.
@@ -134,7 +134,7 @@ def failure_of_event(data: Mapping[str, Any]) -> UpstreamError | None:
     fields = error_fields(data)
     status = event_status(fields)
     kind = _kind(status, fields)
-    return None if kind is None else kind(f"the upstream answered {status} in an event")
+    return None if kind is None else kind(f"the upstream's answer says {status}")
 
 
 def event_status(fields: Mapping[str, Any]) -> int:

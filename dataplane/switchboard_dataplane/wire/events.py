@@ -6,8 +6,6 @@ few byte searches find what matters: content, usage, the end, an error.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 import orjson
@@ -24,6 +22,9 @@ _EVENT: Final = re.compile(rb".*?(?:\n\n|\n\r\n|\r\r)[\r\n]*+", re.DOTALL)
 # Inside a JSON string quotes are escaped, so these are keys; line breaks are, so this is a line.
 _USAGE: Final = re.compile(rb'"usage"\s*+:\s*+\{')
 _FINISH: Final = re.compile(rb'"finish_reason"\s*+:\s*+"')
+# How most engines write that an answer goes on: with these alone there is nothing to find.
+_REASON: Final = b'"finish_reason"'
+_NO_REASON: Final = b'"finish_reason":null'
 _DONE: Final = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _ERROR: Final = re.compile(rb'"error"\s*+:(?!\s*+null)|(?:^|[\r\n])event:[ \t]*+error')
 # How most engines write content; the expression below reads it, too, and everything else.
@@ -39,7 +40,6 @@ _SAYS: Final = re.compile(
 )
 
 
-@dataclass(slots=True)
 class EventReader:
     """Cuts a stream of bytes into whole events; the same whatever the pieces it comes in.
 
@@ -50,15 +50,16 @@ class EventReader:
     ``error_event`` the event, which is held back; nothing is to be fed after it.
     """
 
-    hides_usage: bool = False
-    choices: int = 1
-    usage: Usage | None = None
-    content_events: int = 0
-    complete: bool = False
-    error: dict[str, Any] | None = None
-    error_event: bytes = b""
-    _finished: int = 0
-    _pending: bytearray = field(default_factory=bytearray)
+    def __init__(self, *, hides_usage: bool = False, choices: int = 1) -> None:
+        self.hides_usage: Final = hides_usage
+        self.choices: Final = choices
+        self.usage: Usage | None = None
+        self.content_events = 0
+        self.complete = False
+        self.error: dict[str, Any] | None = None
+        self.error_event = b""
+        self._finished = 0
+        self._pending = bytearray()
 
     def feed(self, chunk: bytes) -> bytes:
         """Take in what came; return the whole events that can go out, perhaps none.
@@ -116,29 +117,28 @@ class EventReader:
 
     def _note(self, events: bytes) -> bytes:
         if events.count(b"data:") == 1:
-            self.content_events += says_something(events)
-        else:
-            self.content_events += sum(map(says_something, split_events(events)))
-        if _FINISH.search(events):
-            self._finished += len(_FINISH.findall(events))
-            self.complete = self.complete or self._finished >= self.choices
-        if events.find(b"[DONE]") >= 0 and _DONE.search(events):
-            self.complete = True
-        if events.find(b'"usage"') >= 0 and _USAGE.search(events):
-            return self._take_usage(events)
-        return events
+            if self._note_one(events):
+                return events
+            # What came with the one that is hidden are comments.
+            return b"".join([one for one in split_events(events) if one.find(b"data:") < 0])
+        return b"".join([one for one in split_events(events) if self._note_one(one)])
 
-    def _take_usage(self, events: bytes) -> bytes:
-        kept: list[bytes] = []
-        for event in split_events(events):
-            data = parse_object(data_of(event))
-            usage = usage_of(data.get("usage")) if data else None
-            if data is not None and usage is not None:
-                self.usage = usage
-                if self.hides_usage and not data.get("choices"):
-                    continue
-            kept.append(event)
-        return b"".join(kept)
+    def _note_one(self, event: bytes) -> bool:
+        """Take in an event; say whether it goes out."""
+        self.content_events += says_something(event)
+        if event.count(_REASON) != event.count(_NO_REASON):
+            self._finished += len(_FINISH.findall(event))
+            self.complete = self.complete or self._finished >= self.choices
+        if event.find(b"[DONE]") >= 0 and _DONE.search(event):
+            self.complete = True
+        if event.find(b'"usage"') < 0 or not _USAGE.search(event):
+            return True
+        data = parse_object(data_of(event))
+        usage = usage_of(data.get("usage")) if data else None
+        if data is None or usage is None:
+            return True
+        self.usage = usage
+        return not self.hides_usage or bool(data.get("choices"))
 
 
 def opens(events: bytes) -> bool:
@@ -199,10 +199,12 @@ def _error_of(event: bytes) -> dict[str, Any] | None:
     return (data or {}) if b"error" in named else None
 
 
-def split_events(events: bytes) -> Iterator[bytes]:
-    """Yield whole events one by one, as they came."""
-    for found in _EVENT.finditer(events):
-        yield found[0]
+def split_events(events: bytes) -> list[bytes]:
+    """Return whole events one by one, as they came."""
+    if events.find(b"\r") < 0 and events.find(b"\n\n\n") < 0:
+        # As nearly all engines write them: the expression takes ten times as long to find the same.
+        return [event + b"\n\n" for event in events.split(b"\n\n")[:-1]]
+    return [found[0] for found in _EVENT.finditer(events)]
 
 
 def data_of(event: bytes) -> bytes:

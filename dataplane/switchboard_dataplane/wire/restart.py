@@ -1,5 +1,6 @@
 """A stream that is answered anew after a break: what bounds it, and how the new answer joins in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -7,8 +8,8 @@ import orjson
 
 from switchboard_dataplane.wire.events import data_of, parse_object, split_events
 
-#: Tells whoever reads comments that the answer begins again.
-RESTARTED: Final = b": switchboard restart\n\n"
+#: Tells whoever reads comments that the answer begins again; the headers of the new one follow.
+RESTARTED: Final = b": switchboard restart\n"
 
 
 @dataclass(slots=True)
@@ -48,12 +49,14 @@ class Sent:
         self.final = self.final or self.room_chars < 0
 
 
-def joined(opening: bytes) -> bytes:
+def joined(opening: bytes, headers: Sequence[tuple[str, str]] = ()) -> bytes:
     """Return the opening of a new answer as it goes on after that of another: without its roles.
 
-    Clients put the pieces of a message together, and its role has been said.
+    Clients put the pieces of a message together, and its role has been said. ``headers`` tell how
+    the new answer was routed: those of the first have gone out, so they stand in the comment.
     """
-    return RESTARTED + b"".join(map(_without_role, split_events(opening)))
+    told = "".join([f": {name}: {value}\n" for name, value in headers]).encode()
+    return RESTARTED + told + b"\n" + b"".join(map(_without_role, split_events(opening)))
 
 
 def _without_role(event: bytes) -> bytes:

@@ -14,7 +14,7 @@ from switchboard_policy.compiler.report import (
     ObjectReport,
     rejections,
 )
-from switchboard_policy.compiler.resolve import resolve_secret, resolve_target
+from switchboard_policy.compiler.resolve import Target, resolve_secret, resolve_target
 from switchboard_policy.compiler.world import (
     BackendObject,
     EndpointSlice,
@@ -115,9 +115,7 @@ def _with_entries(
         entries[entry.credential] = credential
     addresses: dict[str, ir.Entry] = {}
     if target.addresses is not None:
-        addresses[names.endpoints_key(*backend.name)] = ir.Endpoints(
-            backend=entry.name, addresses=target.addresses
-        )
+        addresses[names.endpoints_key(*backend.name)] = _endpoints(entry, target)
     report = replace(
         unit.report_unused,
         unresolved=(*target.unresolved, *([finding] if finding is not None else ())),
@@ -132,6 +130,14 @@ def _with_entries(
         endpoints=_encoded(addresses, last.endpoints if last is not None else {}),
         sealed_by=keyring if credential is not None else None,
     )
+
+
+def _endpoints(entry: ir.Backend, target: Target) -> ir.Endpoints:
+    # As kube-proxy does: rather those that are about to go than nobody. But who waits for a backend
+    # to wake up waits for one that stays.
+    if target.addresses or not target.terminating or entry.wake_hold_ms:
+        return ir.Endpoints(backend=entry.name, addresses=target.addresses or ())
+    return ir.Endpoints(backend=entry.name, addresses=target.terminating, terminating=True)
 
 
 def _credential(

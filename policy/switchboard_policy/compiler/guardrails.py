@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 from switchboard_policy import ir
+from switchboard_policy.compiler.traits import Traits, traits_of
 from switchboard_policy.compiler.world import BackendObject, Name
 from switchboard_policy.errors import ExpressionError
 from switchboard_policy.facts import Program, backend_facts
@@ -32,10 +33,12 @@ class Known:
     facts: Mapping[str, object]
     allowed: AllowedNamespaces | None = None
     apis: Sequence[ir.Api] | None = None
+    traits: Traits = Traits()  # noqa: RUF009 - it is frozen
 
     def says_the_same_as(self, other: "Known") -> bool:
         """Compare by what is seen."""
-        return (self.facts, self.allowed, self.apis) == (other.facts, other.allowed, other.apis)
+        mine = (self.facts, self.allowed, self.apis, self.traits)
+        return mine == (other.facts, other.allowed, other.apis, other.traits)
 
 
 def as_known(backend: BackendObject) -> Known:
@@ -57,6 +60,7 @@ def as_known(backend: BackendObject) -> Known:
         },
         allowed=spec.allowed_namespaces,
         apis=spec.capabilities.apis,
+        traits=traits_of(spec),
     )
 
 

@@ -8,6 +8,7 @@ from switchboard_policy.codec import Encoded
 from switchboard_policy.compiler.analyse import analyse, trusts_caller
 from switchboard_policy.compiler.backends import reuse
 from switchboard_policy.compiler.claims import Claim
+from switchboard_policy.compiler.effects import without_effect
 from switchboard_policy.compiler.guardrails import Known, Owned, Requirements
 from switchboard_policy.compiler.lower import lower_policy, lower_rules
 from switchboard_policy.compiler.report import (
@@ -106,12 +107,13 @@ def compile_policy(
         namespace_rank=_rank(policy.name.namespace, surroundings.gateway),
     )
     offers = {str(name): known.apis for name, known in available.items()}
+    traits = {str(name): known.traits for name, known in available.items()}
     return replace(
         unit,
         report=replace(
             report,
             unresolved=unresolved,
-            warnings=bounded(analyse(entry, offers)),
+            warnings=bounded([*analyse(entry, offers), *without_effect(entry, traits)]),
             keys=(key,),
         ),
         mentioned=mentioned,

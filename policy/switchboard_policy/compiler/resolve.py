@@ -97,11 +97,13 @@ def _obstacle(
 class Target:
     """Where a backend answers: ``addresses`` is None for an external one.
 
-    ``total`` counts the addresses of the Service's slices, ready or not.
+    ``terminating`` are those that still serve, but not for long. ``total`` counts the addresses of
+    the Service's slices, ready or not.
     """
 
     url: str
     addresses: tuple[ir.Endpoint, ...] | None = None
+    terminating: tuple[ir.Endpoint, ...] = ()
     total: int = 0
     unresolved: tuple[Finding, ...] = ()
 
@@ -134,8 +136,8 @@ def resolve_target(
             "correct spec.service.port",
         )
         return Target(_service_url(backend, said, said.port), (), unresolved=(finding,))
-    addresses, total = _addresses(slices, port)
-    return Target(_service_url(backend, said, service.ports[port]), addresses, total)
+    url = _service_url(backend, said, service.ports[port])
+    return _with_addresses(url, slices, port)
 
 
 def _external_url(external: ExternalTarget | None) -> str:
@@ -159,12 +161,13 @@ def _port(service: Service, said: int | str) -> str | None:
     return next((name for name, number in service.ports.items() if number == said), None)
 
 
-def _addresses(slices: Iterable[EndpointSlice], port: str) -> tuple[tuple[ir.Endpoint, ...], int]:
-    """Return the addresses that take requests, and how many there are in all.
+def _with_addresses(url: str, slices: Iterable[EndpointSlice], port: str) -> Target:
+    """Return the target with the addresses that take requests, and those that terminate.
 
     While the control plane moves an endpoint between slices it is in both: ready in one counts.
     """
-    zones: dict[str, str] = {}
+    ready: dict[str, str] = {}
+    terminating: dict[str, str] = {}
     every: set[str] = set()
     for each in slices:
         number = each.ports.get(port)
@@ -175,9 +178,14 @@ def _addresses(slices: Iterable[EndpointSlice], port: str) -> tuple[tuple[ir.End
             for address in endpoint.addresses[:1]:
                 peer = f"[{address}]:{number}" if ":" in address else f"{address}:{number}"
                 every.add(peer)
-                if endpoint.ready and endpoint.serving and not endpoint.terminating:
+                if endpoint.serving and (endpoint.ready or endpoint.terminating):
+                    zones = terminating if endpoint.terminating else ready
                     zones[peer] = zones.get(peer) or endpoint.zone
-    return tuple(ir.Endpoint(address=peer, zone=zones[peer]) for peer in sorted(zones)), len(every)
+    return Target(url, _sorted(ready), _sorted(terminating), total=len(every))
+
+
+def _sorted(zones: Mapping[str, str]) -> tuple[ir.Endpoint, ...]:
+    return tuple(ir.Endpoint(address=peer, zone=zones[peer]) for peer in sorted(zones))
 
 
 def resolve_secret(

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     RULE_WITHOUT_BACKENDS = "RuleWithoutBackends"
     API_NOT_OFFERED = "ApiNotOffered"
     GUARDRAIL_TRUSTS_CALLER = "GuardrailTrustsCaller"
+    NO_EFFECT = "NoEffect"
     READY = "Ready"
 
 
@@ -112,6 +113,10 @@ MEANINGS: Final[Mapping[Reason, str]] = {
     Reason.GUARDRAIL_TRUSTS_CALLER: (
         "A guardrail applies only where the caller says so, in tags, headers and the like: it "
         "protects nothing from a caller who does not."
+    ),
+    Reason.NO_EFFECT: (
+        "Something that a tier says, or a backend, does nothing with what the others say: a "
+        "threshold of what no backend counts, say. The message names the field and the fix."
     ),
     Reason.READY: "All is well.",
 }

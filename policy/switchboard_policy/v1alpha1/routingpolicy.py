@@ -444,6 +444,13 @@ class RoutingPolicySpec(Model):
             fix="give it models and rules, or guardrails for the platform",
             reason="FieldValueRequired",
         ),
+        CelRule(
+            rule="self.stream.onBreak != 'Restart' || self.resilience.attempts > 1",
+            message="a restart is an attempt, and attempts is %s",
+            values=("self.resilience.attempts",),
+            fix="write resilience.attempts: 2 or more, or remove onBreak: Restart",
+            field=".stream",
+        ),
     )
 
     models: Annotated[list[PublicModel], Field(min_length=1, max_length=MODELS_MAX), SET] | None = (

@@ -25,7 +25,7 @@ NAME = "switchboard"
 INTERPRETED = "switchboard-interpreted"
 READY_S = 30.0
 
-_SCOPE = "gw/default"
+SCOPE = "gw/default"
 _BACKEND = """
 apiVersion: switchboard.dev/v1alpha1
 kind: ModelBackend
@@ -98,14 +98,14 @@ def _start(name: str, place: Place, *, compiled: bool) -> Gateway:
     key_file = folder / "scope-key.json"
     key_file.write_bytes(keys)
     redis = place.start_redis(name)
-    asyncio.run(_publish(_write_manifests(folder, place.model_port), redis.url, keys))
+    asyncio.run(publish(_write_manifests(folder, place.model_port), redis.url, keys))
     port, admin_port = free_port(), free_port()
     path = f"PYTHONPATH={REPO / '.compiled'}" if compiled else "--unset=PYTHONPATH"
     process = place.start_gateway(
         name,
         [
             *("env", path, sys.executable, "-m", "switchboard_dataplane"),
-            *("--redis-url", redis.url, "--scope", _SCOPE, "--scope-key-file", key_file),
+            *("--redis-url", redis.url, "--scope", SCOPE, "--scope-key-file", key_file),
             *("--state-dir", folder / "state", "--pod-name", "bench", "--grace-s", "0"),
             *("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin_port}"),
         ],
@@ -126,8 +126,9 @@ def _write_manifests(folder: Path, model_port: int) -> Path:
     return manifests
 
 
-async def _publish(manifests: Path, redis_url: str, keys: bytes) -> None:
-    folder, keyring = Folder([manifests]), read_keyring(_SCOPE, keys)
+async def publish(manifests: Path, redis_url: str, keys: bytes) -> None:
+    """Publish a folder of manifests; raises PolicyRefused where one is not as it should be."""
+    folder, keyring = Folder([manifests]), read_keyring(SCOPE, keys)
     read = folder.read()
     if read.problems or folder.misread:
         raise PolicyRefused(f"{read.problems} {folder.misread}")

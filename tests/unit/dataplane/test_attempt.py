@@ -10,7 +10,14 @@ import pytest
 
 from fakes.policies import backend, policy, rule, snapshot, tier
 from switchboard_dataplane.decision.running import Endpoint
-from switchboard_dataplane.errors import UpstreamFailed, UpstreamProtocol, UpstreamReset
+from switchboard_dataplane.errors import (
+    UpstreamAuth,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamProtocol,
+    UpstreamRateLimited,
+    UpstreamReset,
+)
 from switchboard_dataplane.upstream.attempt import (
     ANSWER_BYTES_MAX,
     OPENING_BYTES_MAX,
@@ -167,9 +174,60 @@ async def test_a_failure_counts_as_what_its_status_says_though_it_is_compressed(
         await attempt(Said([b"\x1f\x8b"], status=500, headers=[("content-encoding", "gzip")]))
 
 
-async def test_an_error_under_a_status_of_success_is_a_failure() -> None:
-    with pytest.raises(UpstreamFailed):
-        await attempt(Said([b' { "error": {"message": "sorry"}}']))
+@pytest.mark.parametrize("before", [b"", b'"id": "%b", ' % (b"x" * 2_000)])
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (b'{"message": "sorry"}', UpstreamFailed),
+        (b'"sorry"', UpstreamFailed),
+        (b'{"message": "slow down", "code": 429}', UpstreamRateLimited),
+        (b'{"message": "no money", "code": "insufficient_quota"}', UpstreamAuth),
+    ],
+)
+async def test_an_error_under_a_status_of_success_is_the_failure_that_it_names(
+    error: bytes, kind: type[UpstreamError], before: bytes
+) -> None:
+    with pytest.raises(kind):
+        await attempt(Said([b' {%b"error": %b}' % (before, error)]))
+
+
+@pytest.mark.parametrize("code", [b"400", b'"content_filter"', b'"context_length_exceeded"'])
+async def test_the_callers_error_under_a_status_of_success_is_told_as_one(code: bytes) -> None:
+    body = b'{"error":{"message":"no","code":%b}}' % code
+    answer = await attempt(Said([body], headers=[("content-type", "text/plain"), ("x-id", "7")]))
+    assert isinstance(answer, WholeAnswer)
+    assert (answer.status, answer.body) == (400, body)
+    assert answer.headers == [("x-id", "7"), ("content-type", "application/json")]
+
+
+@pytest.mark.parametrize("framing", ["content-length", "transfer-encoding"])
+async def test_an_answer_that_ends_with_its_connection_is_read_to_see_whether_it_is_whole(
+    framing: str,
+) -> None:
+    """It may have been cut behind a brace; where its length was told the transport knows."""
+    cut = b'{"choices":[{"message":{"content":"hi"}'
+    with pytest.raises(UpstreamProtocol, match="no JSON"):
+        await attempt(Said([cut]))
+    told = await attempt(Said([cut], headers=[(framing, "...")]))
+    assert isinstance(told, WholeAnswer)
+
+
+@pytest.mark.parametrize("first", [b"\xef\xbb\xbf", b""])
+async def test_a_byte_order_mark_hides_nothing_of_what_follows_it(first: bytes) -> None:
+    mark, error = b"\xef\xbb\xbf", b'data: {"error":{"message":"slow down","code":429}}\n\n'
+    pieces = [first, error, b"data: [DONE]\n\n"] if first else [mark + error, b"data: [DONE]\n\n"]
+    with pytest.raises(UpstreamRateLimited):
+        await attempt(Said(pieces, media_type="text/event-stream"), stream=True)
+
+
+async def test_a_byte_order_mark_is_dropped() -> None:
+    said = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'
+    answer = await attempt(
+        Said([b"\xef\xbb\xbf" + said], media_type="text/event-stream"), stream=True
+    )
+    assert isinstance(answer, StreamedAnswer)
+    assert (answer.opening, answer.events.content_events) == (said, 1)
+    answer.response.close()
 
 
 async def test_an_empty_error_is_none() -> None:

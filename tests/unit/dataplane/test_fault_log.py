@@ -57,6 +57,15 @@ def test_a_warning_names_the_endpoint_and_the_reason(
     )
 
 
+def test_the_context_is_the_reason_where_the_cause_is_forgotten(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    error = refused()
+    error.__context__ = ConnectionRefusedError(111, "refused")
+    FaultLog().note(external(), error, now_s=0.0)
+    assert caplog.messages[0].endswith(": [Errno 111] refused")
+
+
 def test_an_endpoint_is_warned_of_once_a_minute_and_others_beside_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -127,6 +127,37 @@ async def test_a_body_beyond_the_limit_is_not_kept() -> None:
     await lane.leave()
 
 
+async def test_a_body_that_is_not_here_is_counted_and_leaves_nothing_when_its_caller_does() -> None:
+    lane = PlainLane()
+    await lane.send(LINE + b"Content-Length: 900\r\n\r\n", b"x" * 500, b"x" * 200)
+    bodies = lane.shared.routes.bodies
+    assert (bodies.held_bytes, len(bodies)) == (700, 1)
+    await lane.leave()
+    assert (bodies.held_bytes, len(bodies)) == (0, 0)
+    # What the connection holds waits for the garbage collector.
+    assert lane.lane._receiving is None
+
+
+@pytest.mark.parametrize("sent", [POST, CHUNKED + b"2\r\nhi\r\n0\r\n\r\n"])
+async def test_a_body_that_comes_at_once_is_not_counted(sent: bytes) -> None:
+    lane = PlainLane()
+    lane.shared.routes.bodies.limit_bytes = 0
+    assert [one.status for one in split_answers(await lane.send(sent))] == [200]
+    await lane.leave()
+
+
+async def test_a_body_behind_a_request_that_is_served_may_give_way_too() -> None:
+    lane = PlainLane()
+    lane.echo.waits = asyncio.Event()
+    lane.shared.routes.bodies.limit_bytes = 400
+    await lane.send(POST + LINE + b"Content-Length: 900\r\n\r\n", b"x" * 300, b"x" * 200, b"x")
+    assert lane.shared.routes.bodies.held_bytes == 0
+    lane.echo.waits.set()
+    answers = split_answers(await lane.send())
+    assert [one.status for one in answers] == [200, 408]
+    await lane.leave()
+
+
 # --- what the caller asks for --------------------------------------------------------------------
 
 

@@ -11,6 +11,8 @@ from switchboard_dataplane.signals.endpoints import (
     ERROR_WEIGHT,
     ERRORS_MAX,
     GOLDEN_RATIO,
+    SPEED_TOKENS_MIN,
+    SPEED_TOOK_MIN_S,
     EndpointSignal,
     SignalTable,
     prompt_class,
@@ -98,13 +100,22 @@ def test_an_attempt_waits_until_it_is_heard_of_and_is_in_flight_until_its_end() 
     assert (one.waiting, one.in_flight, table.backend("ai/a").in_flight) == (0, 0, 1)
 
 
-def test_the_speed_of_answers_is_in_tokens_a_second() -> None:
+def test_the_speed_of_streams_is_in_tokens_a_second_and_a_fast_one_counts_at_once() -> None:
     signal = EndpointSignal()
-    signal.wrote(0, 1.0, NOW)
-    signal.wrote(100, 0.0, NOW)
-    assert math.isnan(signal.tokens_per_s.value)
     signal.wrote(100, 2.0, NOW)
     assert (signal.tokens_per_s.value, signal.tokens_per_s.at) == (50.0, NOW)
+    signal.wrote(100, 1.0, NOW)
+    signal.wrote(100, 20.0, NOW)
+    assert signal.tokens_per_s.value == 100.0
+    signal.wrote(100, 20.0, NOW + DECAY_S)
+    assert signal.tokens_per_s.value == pytest.approx(5 + 95 / math.e)
+
+
+def test_a_stream_that_is_short_or_comes_at_once_tells_nothing_of_speed() -> None:
+    signal = EndpointSignal()
+    signal.wrote(SPEED_TOKENS_MIN - 1, 1.0, NOW)
+    signal.wrote(100, SPEED_TOOK_MIN_S / 2, NOW)
+    assert math.isnan(signal.tokens_per_s.value)
 
 
 def test_who_is_there_at_the_start_is_not_new_and_who_comes_later_is() -> None:

@@ -245,6 +245,16 @@ def test_an_error_event_is_held_back_with_what_follows_it(
     assert (reader.error, reader.error_event, reader.complete) == (error, event, False)
 
 
+@pytest.mark.parametrize("content", [b"", chunk(content="x")])
+def test_what_comes_with_a_hidden_usage_goes_out(content: bytes) -> None:
+    reader = EventReader(hides_usage=True)
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n'
+    assert reader.feed(b": a\n\n" + content + usage + b": b\n\n") == (
+        b": a\n\n" + content + b": b\n\n"
+    )
+    assert reader.usage is not None
+
+
 def test_an_error_after_the_end_is_none() -> None:
     reader = EventReader()
     end = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'

@@ -10,7 +10,7 @@ import pytest
 from fakes.policies import backend, endpoints, policy, rule, service, snapshot, tier, view
 from switchboard_dataplane import errors
 from switchboard_dataplane.decision.decide import decide
-from switchboard_dataplane.decision.following import Now, Wait, follow, widen
+from switchboard_dataplane.decision.following import Now, Wait, follow, others_left, widen
 from switchboard_dataplane.decision.resting import mark_of, next_return
 from switchboard_dataplane.decision.running import Snapshot
 from switchboard_dataplane.decision.verdict import (
@@ -133,6 +133,33 @@ def test_the_first_move_to_another_backend_draws_on_no_budget() -> None:
     decision = first(running(*ONE_THEN_TWO))
     failed = [Tried(decision.candidate, failure="overloaded")]
     assert name_of(next_of(decision, failed, allow=lambda: False)) == "ai/two"
+
+
+@pytest.mark.parametrize(
+    ("fields", "left"),
+    [
+        ({}, True),
+        ({"attempts": 1}, False),
+        ({"guardrails": (ir.Guardrail("no-two", "ai/chat", ("ai/two",)),)}, False),
+    ],
+    ids=["another", "no attempt", "forbidden"],
+)
+def test_it_is_known_whether_another_may_have_an_attempt_later(
+    fields: dict[str, Any], left: bool
+) -> None:
+    decision = first(running(*ONE_THEN_TWO, **fields))
+    assert others_left(decision.plan, [Tried(decision.candidate)]) is left
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_another_endpoint_of_a_backend_counts_unless_that_is_given_up(whole: bool) -> None:
+    world = snapshot(
+        policy("chat", rule("default", tier("only", "one"))),
+        service("one"),
+        endpoints("one", "10.0.0.1:80", "10.0.0.2:80"),
+    )
+    decision = first(world)
+    assert others_left(decision.plan, [Tried(decision.candidate, whole_backend=whole)]) is not whole
 
 
 def test_a_silent_backend_comes_after_all_others() -> None:

@@ -6,12 +6,23 @@ from typing import Any
 
 import pytest
 
-from fakes.policies import endpoints, policy, rule, service, snapshot, tier, view
+from fakes.policies import (
+    endpoints,
+    keyed,
+    keyring,
+    policy,
+    rule,
+    service,
+    snapshot,
+    tier,
+    view,
+)
 from switchboard_dataplane.decision.decide import decide
 from switchboard_dataplane.decision.request import prompt_prefix
 from switchboard_dataplane.decision.running import Snapshot
 from switchboard_dataplane.decision.verdict import Decision
 from switchboard_dataplane.signals.endpoints import SignalTable
+from switchboard_dataplane.snapshot import SnapshotBuilder
 from switchboard_policy import ir
 
 NOW = 1_000.0
@@ -23,9 +34,11 @@ def addresses(count: int) -> list[str]:
     return [f"10.0.{number // 250}.{number % 250 + 1}:1" for number in range(count)]
 
 
-def running(*at: str, key: ir.HashKey = BY_SESSION) -> Snapshot:
+def running(*at: str, key: ir.HashKey = BY_SESSION, **fields: Any) -> Snapshot:
     one = tier("t", "a", balance=ir.Balance("Hash", key))
-    return snapshot(policy("chat", rule("default", one)), service("a"), endpoints("a", *at))
+    return snapshot(
+        policy("chat", rule("default", one)), service("a", **fields), endpoints("a", *at)
+    )
 
 
 def home(of: Snapshot, signals: SignalTable | None = None, *, seed: int = 1, **fields: Any) -> str:
@@ -95,6 +108,84 @@ def test_the_bound_counts_those_that_are_in_alone() -> None:
         signals[f"ai/a@{address}"].dispatched(NOW)
     # Two requests on two: a third is within 1.25 of the mean of two, not of the mean of four.
     assert len({home(of, signals, session="s", seed=seed) for seed in range(30)}) == 1
+
+
+def order(of: Snapshot, session: str) -> list[str]:
+    """The key's order: its home, where it goes without that one, and so on."""
+    signals = SignalTable()
+    found: list[str] = []
+    for _ in of.backends["ai/a"].endpoints:
+        found.append(home(of, signals, session=session))
+        signals[f"ai/a@{found[-1]}"].in_flight = 99
+    return found
+
+
+@pytest.mark.parametrize(
+    ("state", "rank"),
+    [
+        pytest.param({}, 0, id="idle"),
+        pytest.param({0: 1, 1: 1, 2: 1, 3: 1}, 0, id="all-alike"),
+        pytest.param({0: 2, 1: 2, 2: 2, 3: 1}, 0, id="at-the-mean"),
+        pytest.param({0: 2}, 1, id="home-above-the-bound"),
+        pytest.param({0: 3, 1: 3}, 2, id="two-above-the-bound"),
+        pytest.param({0: "out"}, 1, id="home-ejected"),
+        pytest.param({0: "out", 1: 3}, 2, id="ejected-and-busy"),
+        pytest.param({0: 4, 1: 4, 2: 4, 3: 3}, 3, id="home-full"),
+    ],
+)
+def test_a_key_goes_to_the_first_in_its_order_that_has_room(
+    state: dict[int, int | str], rank: int
+) -> None:
+    of, signals = running(*addresses(4), max_in_flight=4), SignalTable()
+    ranked = order(of, "s")
+    for at, said in state.items():
+        signal = signals[f"ai/a@{ranked[at]}"]
+        if said == "out":
+            signal.breaker.probed(NOW, well=False)
+        for _ in range(said if isinstance(said, int) else 0):
+            signal.dispatched(NOW)
+    assert home(of, signals, session="s") == ranked[rank]
+
+
+def test_keys_stay_at_home_while_half_of_the_others_are_out() -> None:
+    at = addresses(MANY)
+    of, signals = running(*at), SignalTable()
+    sessions = [f"s{number}" for number in range(500)]
+    homes = {one: home(of, session=one) for one in sessions}
+    for address in at[::2]:
+        signals[f"ai/a@{address}"].breaker.probed(NOW, well=False)
+    for one in sessions:
+        there = home(of, signals, session=one)
+        assert there in at[1::2]
+        assert there == homes[one] or homes[one] in at[::2]
+
+
+def test_a_swap_places_those_alone_that_are_new() -> None:
+    builder, entry = SnapshotBuilder(keyring()), endpoints
+    one = tier("t", "a", balance=ir.Balance("Hash", BY_SESSION))
+    first: tuple[ir.Entry, ...] = (
+        policy("chat", rule("default", one)),
+        service("a"),
+        entry("a", *addresses(40)),
+    )
+
+    def applied(*entries: ir.Entry) -> Snapshot:
+        return builder.apply(keyed(entries), (), revision="1-1")[0]
+
+    def placed(of: Snapshot) -> set[str]:
+        return {name.removeprefix("ai/a@") for name in of.backends["ai/a"].places}
+
+    of = applied(*first)
+    assert placed(of) == set()
+    homes = {f"s{number}": home(of, session=f"s{number}") for number in range(50)}
+    assert placed(of) == set(addresses(40))
+    of = applied(entry("a", *addresses(41)[1:]))
+    assert placed(of) == set(addresses(40))
+    moved = [one for one, at in homes.items() if home(of, session=one) != at]
+    assert len(moved) < 10
+    assert placed(of) == set(addresses(41))
+    # What is gone is not remembered for ever.
+    assert placed(applied(entry("a", *addresses(20)))) == set(addresses(20))
 
 
 @pytest.mark.parametrize(

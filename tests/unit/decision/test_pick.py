@@ -50,7 +50,8 @@ def chosen(
 def state(**said: dict[str, Any]) -> SignalTable:
     """Signals of a's endpoints by their last number, such as ``e1={"busy": 3, "ttft_s": 0.1}``.
 
-    ``ttft_s`` and ``latency_s`` were seen for small prompts, ``age_s`` ago.
+    ``ttft_s`` and ``latency_s`` were seen for small prompts, ``age_s`` ago, as was all else that
+    has an age.
     """
     signals = SignalTable()
     for name, facts in said.items():
@@ -59,6 +60,8 @@ def state(**said: dict[str, Any]) -> SignalTable:
         for stream, kind in ((True, "ttft_s"), (False, "latency_s")):
             if kind in facts:
                 signal.waited(facts[kind], at, tokens=facts.get("tokens", 0), stream=stream)
+        if "speed" in facts:
+            signal.tokens_per_s.take(facts["speed"], at)
         for _ in range(facts.get("errors", 0)):
             signal.failed("server_error", at, since=at)
         for _ in range(facts.get("busy", 0)):
@@ -67,9 +70,8 @@ def state(**said: dict[str, Any]) -> SignalTable:
             signal.dispatched(NOW)
             signal.heard()
         if "engine" in facts:
-            waiting, running, kv_use, *age_s = facts["engine"]
-            read_at = NOW - (age_s[0] if age_s else 0.0)
-            signal.engine = EngineLoad(waiting, running, kv_use, at=read_at, lasts_s=4.0)
+            waiting, running, kv_use = facts["engine"]
+            signal.engine = EngineLoad(waiting, running, kv_use, at=at, lasts_s=4.0)
     return signals
 
 
@@ -124,11 +126,64 @@ QUICK, SLOW = {"latency_s": 0.1}, {"latency_s": 9.0}
             only(1, 2, 3),
             id="other-class-of-prompts",
         ),
+        pytest.param(
+            state(
+                e1=QUICK | {"busy": 2, "speed": 10},
+                e2=QUICK | {"busy": 4, "speed": 100},
+                e3=QUICK | {"busy": 4, "speed": 100},
+            ),
+            only(2, 3),
+            id="what-waits-weighs-more-at-a-slow-writer",
+        ),
+        pytest.param(
+            state(e1={"speed": 10}, e2=QUICK | {"speed": 100}, e3=QUICK | {"speed": 100}),
+            only(2, 3),
+            id="a-slow-writer-is-not-thought-to-read-quickly",
+        ),
+        pytest.param(
+            state(
+                e1=QUICK | {"busy": 1, "speed": 0.001},
+                e2=QUICK | {"busy": 20, "speed": 100},
+                e3=QUICK | {"busy": 30, "speed": 100},
+            ),
+            only(1, 2),
+            id="speeds-are-compared-within-a-bound",
+        ),
+        pytest.param(
+            state(
+                e1=QUICK | {"busy": 2},
+                e2=QUICK | {"busy": 3, "speed": 50},
+                e3=QUICK | {"busy": 1, "speed": 100},
+            ),
+            only(1, 3),
+            id="an-unknown-speed-is-the-median",
+        ),
     ],
 )
 def test_latency_avoids_the_worst(signals: SignalTable, allowed: set[str]) -> None:
     counts = chosen(ir.Balance("Latency"), signals, service("a"), endpoints("a", *THREE))
     assert set(counts) == allowed
+
+
+@pytest.mark.parametrize(
+    ("by", "bad", "good", "stream"),
+    [
+        ("Latency", {"ttft_s": 9.0}, {"ttft_s": 0.1}, True),
+        ("Latency", {"latency_s": 9.0}, {"latency_s": 0.1}, False),
+        ("Latency", {"speed": 1, "busy": 1}, {"speed": 100, "busy": 1}, True),
+        ("Latency", {"errors": 3}, {}, True),
+        ("Load", {"errors": 3}, {}, False),
+        ("Load", {"engine": (9, 9, 0.9)}, {"engine": (0, 9, 0.1)}, False),
+    ],
+    ids=["ttft", "latency", "speed", "errors", "errors-by-load", "engine"],
+)
+def test_a_signal_moves_the_choice_while_it_is_fresh_and_not_when_it_is_old(
+    by: ir.BalanceBy, bad: dict[str, Any], good: dict[str, Any], *, stream: bool
+) -> None:
+    entries = (service("a"), endpoints("a", *THREE))
+    for age_s, allowed in ((0.0, only(2, 3)), (90.0, only(1, 2, 3))):
+        signals = state(e1=bad | {"age_s": age_s}, e2=good, e3=good)
+        assert set(chosen(ir.Balance(by), signals, *entries, stream=stream)) == allowed
 
 
 def test_a_new_endpoint_is_taken_as_often_as_one_at_the_median() -> None:
@@ -191,9 +246,9 @@ def engine(waiting: int, running: int, kv_use: float | None) -> dict[str, Any]:
         ),
         pytest.param(
             state(
-                e1=BUSY | {"engine": (0, 0, 0.1, 9.0)},
-                e2={"engine": (50, 50, 0.9, 9.0)},
-                e3={"engine": (50, 50, 0.9, 9.0)},
+                e1=BUSY | {"engine": (0, 0, 0.1), "age_s": 9.0},
+                e2={"engine": (50, 50, 0.9), "age_s": 9.0},
+                e3={"engine": (50, 50, 0.9), "age_s": 9.0},
             ),
             only(2, 3),
             id="old-numbers-do-not-count",
@@ -318,8 +373,15 @@ def test_locality_goes_on_where_the_near_are_full(full: int, allowed: set[str]) 
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_weights_hold_over_a_thousand_requests_within_one_point(seed: int) -> None:
-    weights = {"a": 60, "b": 30, "c": 10}
+@pytest.mark.parametrize(
+    "shares",
+    [(60, 30, 10), (97, 2, 1), (50, 50), (1, 1, 1), (30, 1, 1, 60, 8), (5,) * 20],
+    ids=str,
+)
+def test_weights_hold_over_a_thousand_requests_within_one_point(
+    shares: tuple[int, ...], seed: int
+) -> None:
+    weights = {f"b{number}": share for number, share in enumerate(shares)}
     running = snapshot(
         policy("chat", rule("default", tier("t", *weights.items()))),
         *(backend(name) for name in weights),
@@ -330,7 +392,7 @@ def test_weights_hold_over_a_thousand_requests_within_one_point(seed: int) -> No
         assert isinstance(verdict, Decision)
         counts[verdict.candidate.endpoint.backend.name] += 1
     for name, weight in weights.items():
-        assert abs(counts[f"ai/{name}"] - 10 * weight) <= 10
+        assert abs(counts[f"ai/{name}"] - 1_000 * weight / sum(shares)) <= 10
 
 
 def test_the_share_of_a_full_backend_goes_to_the_others_by_their_weights() -> None:

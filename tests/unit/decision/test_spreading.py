@@ -10,6 +10,7 @@ from fakes.policies import endpoints, policy, rule, service, snapshot, tier, vie
 from switchboard_dataplane.decision.decide import decide
 from switchboard_dataplane.decision.running import Snapshot
 from switchboard_dataplane.decision.verdict import Decision
+from switchboard_dataplane.signals.breaker import Ejections
 from switchboard_dataplane.signals.endpoints import EndpointSignal, SignalTable
 from switchboard_policy import ir
 
@@ -87,6 +88,40 @@ def test_an_almost_full_tier_of_5000_is_searched_for_who_is_left() -> None:
     for address in full:
         signals[f"ai/a@{address}"].dispatched(NOW)
     assert pick(of, signals, Random(5))[0] == free
+
+
+class CountingEjections(Ejections):
+    """Ejections that count how often they are asked for an endpoint."""
+
+    asked = 0
+
+    def __contains__(self, endpoint_id: object) -> bool:
+        self.asked += 1
+        return super().__contains__(endpoint_id)
+
+
+@pytest.mark.parametrize("balance", EVERY_BALANCE, ids=lambda balance: balance.by)
+def test_where_most_of_5000_are_out_they_are_searched_when_others_are_ejected_alone(
+    balance: ir.Balance,
+) -> None:
+    of = snapshot(
+        policy("chat", rule("default", tier("t", "a", balance=balance)), max_ejected_permille=1000),
+        service("a"),
+        endpoints("a", *addresses(5_000)),
+    )
+    ejected = CountingEjections()
+    signals, rng = SignalTable(ejected), Random(5)
+    *out, one, two = [f"ai/a@{address}" for address in addresses(5_000)]
+    for endpoint_id in out:
+        signals[endpoint_id].breaker.probed(NOW, well=False)
+    ejected.asked = 0
+    seen = {pick(of, signals, rng, session=f"s{number}")[0] for number in range(300)}
+    assert {f"ai/a@{address}" for address in seen} == {one, two}
+    assert ejected.asked < 5_000 + 300 * 40
+    signals[one].breaker.probed(NOW, well=False)
+    signals[out[7]].breaker.probed(NOW, well=True)
+    seen = {pick(of, signals, rng, session=f"s{number}", now=NOW + 99)[0] for number in range(300)}
+    assert {f"ai/a@{address}" for address in seen} == {two, out[7]}
 
 
 SLOW_START = ir.Health(slow_start_ms=30_000)
