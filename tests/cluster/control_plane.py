@@ -369,9 +369,11 @@ def _new_rsa_key() -> str:
 
 
 def _is_ready(url: str, *, authority: Path, token: str) -> bool:
-    if not authority.exists():
+    try:
+        trust = ssl.create_default_context(cafile=str(authority))
+    except (FileNotFoundError, ssl.SSLError):
+        # The server makes it when it starts, and writes it after it made the file.
         return False
-    trust = ssl.create_default_context(cafile=str(authority))
     bearer = {"Authorization": f"Bearer {token}"}
     return http_status(f"{url}/readyz", headers=bearer, trust=trust) == HTTPStatus.OK
 
