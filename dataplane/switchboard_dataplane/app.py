@@ -304,6 +304,10 @@ async def _run(settings: Settings, *, source: RedisSource, keys: KeyFile) -> int
         )
         with suppress(ConnectionError):
             await source.close()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # Whoever says it once more, while the interpreter goes, changes nothing of the status.
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
     return status
 
 

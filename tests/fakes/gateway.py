@@ -147,7 +147,7 @@ async def until(holds: Callable[[], bool], *, within_s: float = 5.0) -> None:
 async def gateway(
     *entries: ir.Entry, patience: Patience = PATIENCE, **settings: Any
 ) -> AsyncGenerator[Gateway]:
-    """Run a data plane with these entries in force."""
+    """Run a data plane with these entries in force; at its end nothing of a request is left."""
     said = {
         "listen": "127.0.0.1:0",
         "admin": "127.0.0.1:0",
@@ -173,6 +173,14 @@ async def gateway(
         if entries:
             await running.publish(*entries)
         yield running
+    signals = plane.in_force.signals
+    held = {name: one for name, one in signals.items() if one.in_flight or one.waiting}
+    assert not held, "whatever a request held was given back"
+    queues = {**signals.queues, **signals.waking}
+    assert not [name for name, queue in queues.items() if queue.waiting], "nobody waits any more"
+    assert len(plane.live) == 0
+    ours = [task for task in asyncio.all_tasks() if "switchboard_dataplane" in repr(task)]
+    assert not ours, "no task of the data plane goes on"
 
 
 def external(name: str, url: str, **fields: Any) -> ir.Backend:

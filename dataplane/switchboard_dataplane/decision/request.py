@@ -77,7 +77,8 @@ def texts_of(payload: Payload, *, roles: frozenset[str]) -> Iterator[str]:
         for message in cast("list[object]", messages):
             if isinstance(message, dict):
                 said = cast("Payload", message)
-                if said.get("role") in roles:
+                role = said.get("role")
+                if isinstance(role, str) and role in roles:
                     yield from _content_texts(said.get("content"))
     elif "user" in roles:
         yield from _content_texts(payload.get("prompt", payload.get("input")))

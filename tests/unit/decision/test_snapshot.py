@@ -182,6 +182,7 @@ def test_texts_are_read_on_demand_from_every_shape_of_content() -> None:
                 {"role": "user", "content": [{"type": "text", "text": "A"}, {"type": "image_url"}]},
                 {"role": "assistant", "content": "B"},
                 {"role": "user", "content": "C"},
+                {"role": ["user"], "content": "nobody's"},
                 "no message",
             ]
         }
