@@ -97,7 +97,8 @@ async def test_a_compressed_answer_costs_a_failover_and_the_log_says_why(
             answered = await gw.send(chat(stream=stream))
             assert answered.status == 200
             assert answered.headers["x-switchboard-reason"] == "fallback:protocol"
-            assert len(bad.seen) == 1
+            # An exporter that another test left may meet the proxy, too.
+            assert sum(b"/chat/completions" in one for one in bad.seen) == 1
             assert [one.endswith(why) for one in warnings_of(caplog)] == [True]
             await gw.publish(failover("bad"), *entries)
             error = (await gw.send(chat(stream=stream))).error
