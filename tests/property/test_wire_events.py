@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import orjson
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from switchboard_dataplane.wire.events import EventReader, opens, says_something, split_events
@@ -161,6 +161,7 @@ def test_a_cut_stream_ends_with_a_whole_event(stream: bytes, cut: int) -> None:
     assert [one for one in events_of(out) if one is not None] == events_of(out)
 
 
+@example(chunk={"choices": [{"index": 0, "delta": {"role": '"'}}]}, dump=orjson.dumps)
 @given(CHUNKS, st.sampled_from(DUMPS))
 def test_what_says_something_by_its_bytes_says_it_when_it_is_parsed(
     chunk: dict[str, Any], dump: Callable[[object], bytes]

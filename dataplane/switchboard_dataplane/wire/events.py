@@ -31,7 +31,7 @@ _ERROR: Final = re.compile(rb'"error"\s*+:(?!\s*+null)|(?:^|[\r\n])event:[ \t]*+
 _CONTENT: Final = b'"content":"'
 _CONTENT_EMPTY: Final = b'"content":""'
 _EMPTY_MEMBER: Final = (
-    rb'"(?:role"\s*+:\s*+"[^"]*+"|[^"]*+"\s*+:\s*+(?:""|null|false|0|\[\s*+\]|\{\s*+\}))'
+    rb'"(?:role"\s*+:\s*+"(?:[^"\\]|\\.)*+"|[^"]*+"\s*+:\s*+(?:""|null|false|0|\[\s*+\]|\{\s*+\}))'
 )
 # A delta with more than a role and empty members, or the text of a completion.
 _SAYS: Final = re.compile(
