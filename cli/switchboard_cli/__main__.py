@@ -1,4 +1,4 @@
-"""The command ``switchboard``: dev, operator, dataplane, validate, fake-model.
+"""The command ``switchboard``: dev, operator, dataplane, validate, train, fake-model.
 
 Each subcommand is imported when it is called: a validate loads no web server, a data plane no
 Kubernetes library.
@@ -21,6 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from switchboard_operator.__main__ import main as run_operator
 
             return run_operator(said[1:])
+        case ["train"]:
+            from switchboard_cli.train.command import main as train
+
+            return train(said[1:])
         case ["dataplane"]:
             from switchboard_dataplane.__main__ import main as run_dataplane
 
@@ -38,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     dev.add_parser(commands)
     commands.add_parser("operator", help="run the control plane in a cluster", add_help=False)
+    commands.add_parser("train", help="fit a router to recorded outcomes", add_help=False)
     commands.add_parser("dataplane", help="run a data plane: a gateway pod", add_help=False)
     validate.add_parser(commands)
     fake_model.add_parser(commands)

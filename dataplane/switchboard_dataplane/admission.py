@@ -15,6 +15,7 @@ from switchboard_dataplane.decision.candidates import next_candidate
 from switchboard_dataplane.decision.decide import decide
 from switchboard_dataplane.decision.eligible import abilities_of
 from switchboard_dataplane.decision.following import Wait
+from switchboard_dataplane.decision.match import find_policy
 from switchboard_dataplane.decision.patience import wait_for
 from switchboard_dataplane.decision.request import RequestView
 from switchboard_dataplane.decision.running import Snapshot
@@ -29,6 +30,7 @@ from switchboard_dataplane.decision.verdict import (
     Waiting,
 )
 from switchboard_dataplane.errors import DeadlineExceeded, NotReady
+from switchboard_dataplane.reader import Reader
 from switchboard_dataplane.signals.admission import BackendQueue, Waiter
 from switchboard_dataplane.signals.endpoints import SignalTable
 
@@ -38,6 +40,7 @@ class Admission:
     """Lets requests wait. ``clock`` is the event loop's; ``snapshot`` the one in force."""
 
     snapshot: Callable[[], Snapshot | None]
+    reader: Reader
     signals: SignalTable
     clock: Callable[[], float]
     rng: Rng
@@ -136,6 +139,10 @@ class Admission:
         snapshot = call.snapshot = self.snapshot()
         if snapshot is None:
             raise NotReady("the policy has left this gateway; send the request again")
+        policy = find_policy(snapshot, view.model)
+        if policy is not None and policy.readings:
+            # Another than the one that it came under may want to know more.
+            self.reader.read_now(policy, view)
         slot, now = waiter.give_back(), self.clock()
         decided = decide(snapshot, view, self.signals, now=now, rng=self.rng, waiter=waiter)
         if isinstance(decided, Waiting):

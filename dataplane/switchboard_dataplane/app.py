@@ -26,6 +26,7 @@ from aiohttp import web
 from switchboard_dataplane.admin import Admin
 from switchboard_dataplane.admission import Admission
 from switchboard_dataplane.attempts import Attempts
+from switchboard_dataplane.choosing.shipped import embed_intents, estimate_complexity
 from switchboard_dataplane.failover import Failover
 from switchboard_dataplane.front.bodies import Bodies
 from switchboard_dataplane.front.port import PublicPort
@@ -35,6 +36,7 @@ from switchboard_dataplane.lifecycle import LAST_WORDS_S, LiveRequests, shut_dow
 from switchboard_dataplane.peers import Peers, build_peers
 from switchboard_dataplane.process import prepare_process
 from switchboard_dataplane.proxy import Proxy
+from switchboard_dataplane.reader import Reader
 from switchboard_dataplane.settings import Settings, split_address
 from switchboard_dataplane.signals.breaker import Ejections
 from switchboard_dataplane.signals.endpoints import SignalTable
@@ -340,7 +342,10 @@ def _public(
 ) -> PublicPort:
     loop, today = asyncio.get_running_loop(), partial(datetime.now, UTC)
     clock = in_force.clock
-    admission = Admission(snapshot=in_force.current, signals=in_force.signals, clock=clock, rng=rng)
+    reader = Reader(complexity=estimate_complexity, embed_intents=embed_intents)
+    admission = Admission(
+        snapshot=in_force.current, reader=reader, signals=in_force.signals, clock=clock, rng=rng
+    )
     failover = Failover(
         signals=in_force.signals,
         admission=admission,
@@ -353,6 +358,7 @@ def _public(
         snapshot=in_force.current,
         signals=in_force.signals,
         failover=failover,
+        reader=reader,
         admission=admission,
         attempts=Attempts(
             failover=failover,

@@ -1,12 +1,13 @@
 """A compiled policy to its running form: numbers for names, masks for sets, programs for text."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from re import Pattern
 
 from switchboard_dataplane.decision.running import Guardrail, Matcher, Policy, Rule, Tier
 from switchboard_policy import ir
-from switchboard_policy.facts import REQUEST_FACTS, Program
+from switchboard_policy.facts import REQUEST_FACTS, SIGNAL_PREFIX, Program
 
 #: Compiles an expression ("" gives None); raises ExpressionError.
 Compile = Callable[[str], Program | None]
@@ -36,30 +37,59 @@ def lower_policy(spec: ir.Policy, compile_program: Compile) -> Policy:
         for guardrail in spec.guardrails
     )
     sources = [rule.when for rule in spec.rules] + [rail.when for rail in spec.guardrails]
+    # By text: a fact named in a string literal is bound for nothing, which does no harm.
+    facts = tuple(fact for fact in REQUEST_FACTS if any(fact in source for source in sources))
     return Policy(
         name=spec.name,
         spec=spec,
         backends=names,
         rules=rules,
         guardrails=guardrails,
-        # By text: a fact named in a string literal is bound for nothing, which does no harm.
-        facts=tuple(fact for fact in REQUEST_FACTS if any(fact in source for source in sources)),
+        facts=facts,
+        readings=frozenset(_readings(facts, spec)),
     )
+
+
+def _readings(facts: Iterable[str], spec: ir.Policy) -> Iterator[str]:
+    for fact in facts:
+        if fact.startswith(SIGNAL_PREFIX):
+            yield fact.removeprefix(SIGNAL_PREFIX)
+    for rule in spec.rules:
+        if rule.select is not None:
+            # What a caller asks for (x-switchboard-min-quality) is by task, whatever selects.
+            yield "task"
+            if rule.select.by == "Complexity":
+                yield "complexity"
 
 
 def _rule(rule: ir.Rule, numbers: Mapping[str, int], compile_program: Compile) -> Rule:
     tiers = tuple(_tier(tier, numbers) for tier in rule.tiers)
+    whole = _of_tiers(rule.name, tiers)
+    return replace(
+        whole,
+        matcher=None if rule.match is None else _matcher(rule.match),
+        when=compile_program(rule.when),
+        select=rule.select,
+        starts=()
+        if rule.select is None
+        else tuple(
+            _of_tiers(rule.name, _from(tiers, start, downgrade=rule.select.downgrade))
+            for start in range(len(tiers))
+        ),
+    )
+
+
+def _of_tiers(name: str, tiers: tuple[Tier, ...]) -> Rule:
     mask = 0
     for tier in tiers:
         mask |= tier.mask
-    return Rule(
-        name=rule.name,
-        matcher=None if rule.match is None else _matcher(rule.match),
-        when=compile_program(rule.when),
-        tiers=tiers,
-        mask=mask,
-        spills=any(tier.spill is not None for tier in tiers),
-    )
+    spills = any(tier.spill is not None for tier in tiers)
+    return Rule(name=name, matcher=None, when=None, tiers=tiers, mask=mask, spills=spills)
+
+
+def _from(tiers: tuple[Tier, ...], start: int, *, downgrade: bool) -> tuple[Tier, ...]:
+    """Return the tiers in the order in which they are tried: up from the start, then down."""
+    return tiers[start:] + (tiers[:start][::-1] if downgrade else ())
 
 
 def _tier(tier: ir.Tier, numbers: Mapping[str, int]) -> Tier:
@@ -96,6 +126,8 @@ def _matcher(match: ir.Match) -> Matcher:
         tokens_min=match.tokens_min,
         tokens_max=match.tokens_max,
         system_prompt=match.system_prompt,
+        roles=frozenset(match.roles),
+        stages=frozenset(match.stages),
     )
 
 

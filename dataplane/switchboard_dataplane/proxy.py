@@ -15,6 +15,7 @@ from switchboard_dataplane.admission import Admission
 from switchboard_dataplane.attempts import Attempts
 from switchboard_dataplane.call import Call
 from switchboard_dataplane.decision.decide import decide
+from switchboard_dataplane.decision.match import find_policy
 from switchboard_dataplane.decision.running import Snapshot
 from switchboard_dataplane.decision.scene import Rng
 from switchboard_dataplane.decision.verdict import (
@@ -34,6 +35,7 @@ from switchboard_dataplane.errors import (
     UpstreamError,
 )
 from switchboard_dataplane.failover import Failover
+from switchboard_dataplane.reader import Reader
 from switchboard_dataplane.signals.endpoints import SignalTable
 from switchboard_dataplane.telemetry.outcome import Outcome
 from switchboard_dataplane.telemetry.tracing import Tracing
@@ -103,6 +105,7 @@ class Proxy:
     snapshot: Callable[[], Snapshot | None]
     signals: SignalTable
     failover: Failover
+    reader: Reader
     admission: Admission
     attempts: Attempts
     observe: Callable[[Outcome], None]
@@ -155,6 +158,10 @@ class Proxy:
         if snapshot is None:
             raise NotReady("no policy has reached this gateway yet; send the request again")
         ask = call.ask = read_ask(caller.api, body, caller.headers)
+        if snapshot.reads:
+            policy = find_policy(snapshot, ask.view.model)
+            if policy is not None and policy.readings:
+                await self.reader.read(policy, ask.view)
         verdict = decide(snapshot, ask.view, self.signals, now=self.clock(), rng=self.rng)
         if isinstance(verdict, Waiting):
             verdict = await self.admission.wait(call, ask.view, verdict)

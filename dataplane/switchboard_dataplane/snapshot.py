@@ -217,6 +217,7 @@ class SnapshotBuilder:
             facts=self._facts,
             zone=self._zone,
             live_pods=max(1, live_pods),
+            reads=any(policy.readings for policy in self._policies.values()),
             terminating=frozenset(self._terminating),
         )
 

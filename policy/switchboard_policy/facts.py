@@ -16,6 +16,11 @@ from switchboard_policy.errors import ExpressionError
 _STRING = cel.Type.STRING
 _STRINGS = cel.Type.List(_STRING)
 _STRING_MAP = cel.Type.Map(_STRING, _STRING)
+_DOUBLE = cel.Type.DOUBLE
+_DOUBLE_MAP = cel.Type.Map(_STRING, _DOUBLE)
+
+#: Facts that are read out of the texts, and only where somebody asks for them.
+SIGNAL_PREFIX: Final = "signals."
 
 #: What a rule's or a guardrail's ``when`` may read.
 REQUEST_FACTS: Final[Mapping[str, cel.Type]] = {
@@ -33,6 +38,22 @@ REQUEST_FACTS: Final[Mapping[str, cel.Type]] = {
     "request.session": _STRING,
     "request.system": _STRING,
     "request.prompt": _STRING,
+    "request.role": _STRING,
+    "request.stage": _STRING,
+    "request.latencyClass": _STRING,
+    "request.minQuality": _DOUBLE,
+    "request.labels": _DOUBLE_MAP,
+    "signals.task": _STRING,
+    "signals.domain": _STRING,
+    "signals.language": _STRING,
+    "signals.complexity": _DOUBLE,
+    "signals.sentiment": _DOUBLE,
+    "signals.urgent": cel.Type.BOOL,
+    "signals.code": cel.Type.BOOL,
+    "signals.injection": cel.Type.BOOL,
+    "signals.pii": _STRINGS,
+    "signals.secrets": _STRINGS,
+    "signals.intents": _STRINGS,
 }
 
 #: What a guardrail's ``require`` may read: known when the policy is compiled.

@@ -17,6 +17,20 @@ ScoreBy = Literal["Latency", "Load", "Cost", "Locality"]
 HashSource = Literal["header", "user", "session", "prompt_prefix"]
 Provider = Literal["openai-compatible", "openai"]
 EngineKind = Literal["vllm", "sglang"]
+Task = Literal[
+    "code",
+    "math",
+    "reasoning",
+    "extraction",
+    "translation",
+    "summarisation",
+    "creative",
+    "chat",
+    "factual",
+    "classification",
+    "tools",
+]
+SelectBy = Literal["Complexity", "Quality", "Task"]
 
 
 class HeaderMatch(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -40,6 +54,8 @@ class Match(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     tokens_min: int | None = None
     tokens_max: int | None = None
     system_prompt: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -93,6 +109,32 @@ class Tier(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     spill: Spill | None = None
 
 
+class Select(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which of a rule's tiers, from the weakest to the strongest, a request starts with.
+
+    ``thresholds_permille`` rise, one fewer than tiers; without them ``strong_share_permille`` of
+    the requests go to the last tier. ``tasks`` are (task, number of the tier).
+    """
+
+    by: SelectBy
+    thresholds_permille: tuple[int, ...] = ()
+    strong_share_permille: int | None = None
+    max_quality_loss_permille: int = 0
+    tasks: tuple[tuple[Task, int], ...] = ()
+    margin_permille: int = 20
+    stronger_when_unsure: bool = True
+    downgrade: bool = True
+    sticky: bool = True
+
+
+class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a request may want: it is like one of the examples by this cosine at least."""
+
+    name: str
+    examples: tuple[str, ...]
+    threshold_permille: int = 400
+
+
 class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The first rule whose ``match`` and ``when`` both hold decides the tiers, in order."""
 
@@ -100,6 +142,7 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     tiers: tuple[Tier, ...]
     match: Match | None = None
     when: str = ""
+    select: Select | None = None
 
 
 class Guardrail(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -149,6 +192,7 @@ class Policy(
     max_ejected_permille: int = 500
     restart_within_chars: int = 0
     hedge: Hedge | None = None
+    intents: tuple[Intent, ...] = ()
 
 
 class Capabilities(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -232,6 +276,7 @@ class Backend(
     absolute and is the one endpoint; for a service its host is the Service's DNS name, and the
     addresses come from the ``Endpoints`` entry. ``credential`` is the object key of the sealed
     credential, "" if none is wanted; if it is wanted and absent the backend may not serve.
+    ``quality`` are (task or "default", thousandths) that its answers reach.
     Requests wait ``wake_hold_ms`` for the first endpoint of a service that has none; 0 never waits.
     """
 
@@ -253,6 +298,7 @@ class Backend(
     timeouts: Timeouts = Timeouts()
     health: Health = Health()
     telemetry: Telemetry | None = None
+    quality: tuple[tuple[str, int], ...] = ()
 
 
 class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -21,6 +21,11 @@ HEADER_TAGS: Final = "x-switchboard-tags"
 HEADER_SESSION: Final = "x-switchboard-session"
 HEADER_DEADLINE_MS: Final = "x-switchboard-deadline-ms"
 HEADER_PRIORITY: Final = "x-switchboard-priority"
+HEADER_ROLE: Final = "x-switchboard-role"
+HEADER_STAGE: Final = "x-switchboard-stage"
+HEADER_LATENCY_CLASS: Final = "x-switchboard-latency-class"
+HEADER_MIN_QUALITY: Final = "x-switchboard-min-quality"
+HEADER_LABELS: Final = "x-switchboard-labels"
 
 APIS: Final = ("chat", "completions", "embeddings")
 MODALITIES: Final = ("text", "image", "audio", "video", "file")

@@ -12,6 +12,7 @@ import orjson
 
 from fakes.gateway import event, said
 from fakes.policies import backend, policy, rule, snapshot, tier
+from fakes.readers import reader
 from switchboard_dataplane.admission import Admission
 from switchboard_dataplane.attempts import Attempts
 from switchboard_dataplane.decision.running import Endpoint, Snapshot
@@ -226,7 +227,11 @@ class TimedStage:
         loop = asyncio.get_running_loop()
         today, rng = lambda: datetime(2026, 1, 1, tzinfo=UTC), Random(7)
         admission = Admission(
-            snapshot=lambda: self.snapshot, signals=self.signals, clock=loop.time, rng=rng
+            reader=reader(),
+            snapshot=lambda: self.snapshot,
+            signals=self.signals,
+            clock=loop.time,
+            rng=rng,
         )
         failover = Failover(
             signals=self.signals,
@@ -238,6 +243,7 @@ class TimedStage:
         )
         self.bounds.append(Bounds(clock=loop.time, call_later=loop.call_later))
         return Proxy(
+            reader=reader(),
             snapshot=lambda: self.snapshot,
             signals=self.signals,
             failover=failover,

@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 from fakes.policies import endpoints, service, snapshot, view
+from fakes.readers import reader
 from switchboard_dataplane.admission import Admission
 from switchboard_dataplane.call import Call
 from switchboard_dataplane.decision.decide import decide
@@ -37,6 +38,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.admission = Admission(
+            reader=reader(),
             snapshot=lambda: self.snapshot,
             signals=self.signals,
             clock=self.now,

@@ -16,6 +16,7 @@ from switchboard_dataplane.decision.request import RequestView
 from switchboard_dataplane.decision.resting import has_endpoints, leave_resting
 from switchboard_dataplane.decision.running import Abilities, Guardrail, Snapshot
 from switchboard_dataplane.decision.scene import Rng
+from switchboard_dataplane.decision.select import Choice, start_rule
 from switchboard_dataplane.decision.verdict import Decision, Plan, Rejection, Resting, Waiting
 from switchboard_dataplane.signals.admission import Waiter
 from switchboard_dataplane.signals.endpoints import SignalTable
@@ -53,6 +54,10 @@ def decide(
     eligible = able(abilities, view) & rule.mask
     for guardrail in guardrails:
         eligible &= ~guardrail.forbids
+    if rule.select is not None:
+        choice = Choice(snapshot, policy, rule, view, eligible)
+        rule = start_rule(choice, signals, now=now, rng=rng, first=waiter is None)
+        eligible &= rule.mask
     plan = Plan(
         snapshot,
         view,

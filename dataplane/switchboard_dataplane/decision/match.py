@@ -24,6 +24,22 @@ FACT_READERS: Final[dict[str, Callable[[RequestView], Any]]] = {
     "request.session": lambda view: view.session,
     "request.system": lambda view: view.system,
     "request.prompt": lambda view: view.prompt,
+    "request.role": lambda view: view.role,
+    "request.stage": lambda view: view.stage,
+    "request.latencyClass": lambda view: view.latency_class,
+    "request.minQuality": lambda view: view.min_quality,
+    "request.labels": lambda view: view.labels,
+    "signals.task": lambda view: view.readings["task"],
+    "signals.domain": lambda view: view.readings["domain"],
+    "signals.language": lambda view: view.readings["language"],
+    "signals.complexity": lambda view: view.readings["complexity"],
+    "signals.sentiment": lambda view: view.readings["sentiment"],
+    "signals.urgent": lambda view: view.readings["urgent"],
+    "signals.code": lambda view: view.readings["code"],
+    "signals.injection": lambda view: view.readings["injection"],
+    "signals.pii": lambda view: list(view.readings["pii"]),
+    "signals.secrets": lambda view: list(view.readings["secrets"]),
+    "signals.intents": lambda view: list(view.readings["intents"]),
 }
 
 
@@ -88,7 +104,17 @@ def matches(matcher: Matcher, view: RequestView) -> bool:
         return False
     if matcher.tokens_max is not None and view.tokens > matcher.tokens_max:
         return False
-    return _headers_match(matcher, view) and _texts_match(matcher, view)
+    return (
+        _agent_matches(matcher, view)
+        and _headers_match(matcher, view)
+        and _texts_match(matcher, view)
+    )
+
+
+def _agent_matches(matcher: Matcher, view: RequestView) -> bool:
+    return (not matcher.roles or view.role in matcher.roles) and (
+        not matcher.stages or view.stage in matcher.stages
+    )
 
 
 def _headers_match(matcher: Matcher, view: RequestView) -> bool:

@@ -13,6 +13,8 @@ TEXT_ONLY: Final = frozenset({"text"})
 _SYSTEM_ROLES: Final = frozenset({"system", "developer"})
 _USER_ROLES: Final = frozenset({"user"})
 _NO_METADATA: Final[Mapping[str, str]] = {}
+_NO_LABELS: Final[Mapping[str, float]] = {}
+_NO_READINGS: Final[Mapping[str, Any]] = {}
 
 
 class RequestView:
@@ -20,8 +22,10 @@ class RequestView:
 
     ``headers`` have lower-case names. ``tokens`` are estimated (UTF-8 bytes of the prompt / 4);
     ``max_tokens`` is 0 where the caller set no limit. ``metadata`` has string values only.
-    ``deadline_ms`` is the caller's, None without one; ``priority`` is the place in a queue. Whoever
-    reads the request fills it in; nobody changes it after.
+    ``deadline_ms`` is the caller's, None without one; ``priority`` is the place in a queue.
+    ``min_quality`` is what the caller asks for, in [0, 1]; ``labels`` are numbers that it tells of
+    itself; ``readings`` the signals that the policy asks for, by name. Whoever reads the request
+    fills it in; nobody changes it after.
     """
 
     def __init__(self, api: Api, model: str, payload: Payload, headers: Mapping[str, str]) -> None:
@@ -41,6 +45,12 @@ class RequestView:
         self.session = ""
         self.deadline_ms: int | None = None
         self.priority = 0
+        self.role = ""
+        self.stage = ""
+        self.latency_class = "interactive"
+        self.min_quality = 0.0
+        self.labels: Mapping[str, float] = _NO_LABELS
+        self.readings: Mapping[str, Any] = _NO_READINGS
         self._system: str | None = None
         self._prompt: str | None = None
         self._prompt_lower: str | None = None

@@ -66,6 +66,8 @@ class Matcher:
     tokens_min: int | None
     tokens_max: int | None
     system_prompt: tuple[str, ...]
+    roles: frozenset[str] = frozenset()
+    stages: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +85,9 @@ class Tier:
 class Rule:
     """A rule; it matches if both ``matcher`` and ``when`` do (None always does).
 
-    ``spills`` says whether any tier hands requests on before anything fails.
+    ``spills`` says whether any tier hands requests on before anything fails. With ``select`` one of
+    ``starts`` takes its place: the same rule with the tiers in the order in which they are tried
+    after the one of that number.
     """
 
     name: str
@@ -92,6 +96,8 @@ class Rule:
     tiers: tuple[Tier, ...]
     mask: int
     spills: bool = False
+    select: ir.Select | None = None
+    starts: tuple["Rule", ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +112,10 @@ class Guardrail:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Policy:
-    """A policy in force; ``facts`` are the CEL facts that its expressions read."""
+    """A policy in force; ``facts`` are the CEL facts that its expressions read.
+
+    ``readings`` are the signals of requests that these, and its selects, want to know.
+    """
 
     name: str
     spec: ir.Policy
@@ -114,6 +123,7 @@ class Policy:
     rules: tuple[Rule, ...]
     guardrails: tuple[Guardrail, ...]
     facts: tuple[str, ...]
+    readings: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,7 +193,8 @@ class Snapshot:
 
     ``abilities`` and ``pools`` remember pure functions of what is immutable here, filled as
     requests come: only the time they take depends on it. ``live_pods`` share the endpoints'
-    limits; ``terminating`` are the backends, by name, that have no endpoint but those that go.
+    limits; ``reads`` says whether any policy wants readings; ``terminating`` are the backends, by
+    name, that have no endpoint but those that go.
     """
 
     revision: str
@@ -194,6 +205,7 @@ class Snapshot:
     facts: Facts
     zone: str = ""
     live_pods: int = 1
+    reads: bool = False
     terminating: frozenset[str] = frozenset()
     abilities: dict[Policy, Abilities] = field(default_factory=dict)
     pools: dict[tuple[Tier, int], Pool] = field(default_factory=dict)

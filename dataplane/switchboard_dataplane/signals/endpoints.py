@@ -15,6 +15,8 @@ from switchboard_dataplane.signals.average import DECAY_S, Average
 from switchboard_dataplane.signals.breaker import Breaker, Ejections, breaker_of_nobody
 from switchboard_dataplane.signals.engine import EngineLoad
 from switchboard_dataplane.signals.marks import Marks
+from switchboard_dataplane.signals.sessions import Sessions
+from switchboard_dataplane.signals.thresholds import ShareTrackers
 from switchboard_dataplane.signals.tier_loads import TierLoads
 
 #: The classes of prompts, by their tokens: up to each of these, and above the last.
@@ -200,6 +202,8 @@ class SignalTable(dict[str, EndpointSignal]):
         self.queues = Queues()
         self.waking = Queues()
         self.tier_loads = TierLoads()
+        self.shares = ShareTrackers()
+        self.sessions = Sessions()
         self._backends: dict[str, BackendLoad] = {}
         self._known: set[str] = set()
         self._turns: dict[tuple[str, str, str], float] = {}

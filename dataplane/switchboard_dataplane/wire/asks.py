@@ -21,7 +21,17 @@ from switchboard_dataplane.wire.fields import (
     shown,
     wrong_type,
 )
-from switchboard_dataplane.wire.hints import read_deadline, read_priority, read_session, read_tags
+from switchboard_dataplane.wire.hints import (
+    read_deadline,
+    read_labels,
+    read_latency_class,
+    read_min_quality,
+    read_priority,
+    read_role,
+    read_session,
+    read_stage,
+    read_tags,
+)
 from switchboard_dataplane.wire.prompts import Prompt, read_messages, read_prompt
 from switchboard_dataplane.wire.splice import put_in_front, splice, splice_model
 from switchboard_policy.ir import Api
@@ -79,6 +89,11 @@ def read_ask(api: Api, body: bytes, headers: Mapping[str, str]) -> Ask:
     view.tags = read_tags(headers)
     view.deadline_ms = read_deadline(headers)
     view.priority = read_priority(headers)
+    view.role = read_role(headers)
+    view.stage = read_stage(headers)
+    view.latency_class = read_latency_class(headers)
+    view.min_quality = read_min_quality(headers)
+    view.labels = read_labels(headers)
     view.stream = api != "embeddings" and read_switch(payload, "stream")
     options = read_object(payload, "stream_options")
     max_tokens = read_count(payload, "max_tokens", most=TOKENS_MAX)

@@ -19,7 +19,9 @@ Offers = Mapping[str, Sequence[str] | None]
 _STRING_LITERAL: Final = re.compile(
     r"'''.*?'''|\"\"\".*?\"\"\"|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL
 )
-_CALLERS_WORD: Final = re.compile(r"\brequest\s*\.\s*(tags|headers|metadata|user|session)\b")
+_CALLERS_WORD: Final = re.compile(
+    r"\brequest\s*\.\s*(tags|headers|metadata|user|session|role|stage|latencyClass|minQuality|labels)\b"
+)
 _QUOTED_MAX: Final = 120
 
 
@@ -71,6 +73,8 @@ def covers(outer: ir.Match | None, inner: ir.Match | None) -> bool:
     return (
         _any_of(outer.apis, inner.apis or APIS)
         and _any_of(outer.tags, inner.tags)
+        and _any_of(outer.roles, inner.roles)
+        and _any_of(outer.stages, inner.stages)
         and _any_of(outer.keywords, inner.keywords)
         and _any_text_of(outer.system_prompt, inner.system_prompt)
         and all(_header_implied(wanted, inner.headers) for wanted in outer.headers)

@@ -9,9 +9,11 @@ from switchboard_policy.compiler.world import BackendObject, Name
 from switchboard_policy.v1alpha1 import (
     capacity,
     health,
+    match,
     modelbackend,
     resilience,
     routingpolicy,
+    select,
     spill,
     telemetry,
 )
@@ -35,6 +37,7 @@ def lower_rules(
             tiers=tuple(_tier(policy, tier, available) for tier in rule.route.tiers),
             match=_match(rule.match) if rule.match is not None else None,
             when=rule.when or "",
+            select=_select(rule.route),
         )
         for rule in spec.rules or ()
     )
@@ -63,6 +66,29 @@ def lower_policy(
         max_ejected_permille=permille(spec.resilience.max_ejected),
         restart_within_chars=_restart_within_chars(spec.stream),
         hedge=_hedge(spec.resilience.hedge) if spec.resilience.hedge is not None else None,
+        intents=tuple(
+            ir.Intent(one.name, tuple(one.examples), permille(one.threshold))
+            for one in spec.intents
+        ),
+    )
+
+
+def _select(route: routingpolicy.Route) -> ir.Select | None:
+    said = route.select
+    if said is None:
+        return None
+    numbers = {tier.name: number for number, tier in enumerate(route.tiers)}
+    share = said.strong_share
+    return ir.Select(
+        by=said.by,
+        thresholds_permille=tuple(permille(one) for one in said.thresholds or ()),
+        strong_share_permille=None if share is None else permille(share),
+        max_quality_loss_permille=permille(said.max_quality_loss or "0"),
+        tasks=tuple((one.task, numbers[one.tier]) for one in said.tasks or ()),
+        margin_permille=permille(said.margin),
+        stronger_when_unsure=said.when_unsure == "Stronger",
+        downgrade=said.downgrade == "Allow",
+        sticky=said.sticky == "Session",
     )
 
 
@@ -118,8 +144,8 @@ def _hash_key(said: routingpolicy.HashKey) -> ir.HashKey:
     return ir.HashKey(source="user" if said.user else "session")
 
 
-def _match(said: routingpolicy.Match) -> ir.Match:
-    tokens = said.tokens or routingpolicy.TokenRange()
+def _match(said: match.Match) -> ir.Match:
+    tokens = said.tokens or match.TokenRange()
     contains = said.system_prompt.contains if said.system_prompt is not None else ()
     return ir.Match(
         apis=tuple(said.apis or ()),
@@ -132,6 +158,8 @@ def _match(said: routingpolicy.Match) -> ir.Match:
         tokens_min=tokens.min,
         tokens_max=tokens.max,
         system_prompt=tuple(text.lower() for text in contains),
+        roles=tuple(said.roles or ()),
+        stages=tuple(said.stages or ()),
     )
 
 
@@ -164,7 +192,13 @@ def lower_backend(
         ),
         health=_health(spec.health),
         telemetry=_telemetry(spec.telemetry) if spec.telemetry is not None else None,
+        quality=_quality(spec.quality) if spec.quality is not None else (),
     )
+
+
+def _quality(said: select.Quality) -> tuple[tuple[str, int], ...]:
+    shares: dict[str, str] = said.model_dump(exclude_none=True)
+    return tuple(sorted((task, permille(share)) for task, share in shares.items()))
 
 
 def _queue(said: capacity.Capacity | None) -> ir.Queue | None:

@@ -110,6 +110,7 @@ class IntOrString:
 
 SET: Final = ListType("set")
 ATOMIC: Final = ListType("atomic")
+BY_NAME: Final = ListType("map", ("name",))
 
 
 class Model(BaseModel):

@@ -20,6 +20,7 @@ from switchboard_policy.v1alpha1.common import (
     ObjectName,
 )
 from switchboard_policy.v1alpha1.health import Health
+from switchboard_policy.v1alpha1.select import Quality
 from switchboard_policy.v1alpha1.telemetry import Telemetry
 
 Api = Literal["chat", "completions", "embeddings"]
@@ -380,6 +381,12 @@ class ModelBackendSpec(Model):
     )
     pricing: Pricing | None = Field(
         default=None, description="US dollars a million tokens, as decimal strings."
+    )
+    quality: Quality | None = Field(
+        default=None,
+        description=(
+            "How good its answers are, from 0 to 1, by task; for routes that select by Quality."
+        ),
     )
     locality: Locality = Field(
         default=Locality(),

@@ -6,17 +6,19 @@ from pydantic import Field
 
 from switchboard_policy.v1alpha1.common import (
     ATOMIC,
+    BY_NAME,
     NAME_PATTERN,
     SET,
-    TEXT_PATTERN,
     CelRule,
     Label,
     ListType,
     Model,
     ObjectName,
 )
-from switchboard_policy.v1alpha1.modelbackend import TOKENS_MAX, Api
+from switchboard_policy.v1alpha1.intents import INTENTS_MAX, Intent
+from switchboard_policy.v1alpha1.match import HeaderName, Match
 from switchboard_policy.v1alpha1.resilience import Resilience, Stream
+from switchboard_policy.v1alpha1.select import Select
 from switchboard_policy.v1alpha1.spill import Spill
 
 #: A person can still read as many; the product bounds the cost of the rules at the API server.
@@ -37,18 +39,9 @@ SCORER_WEIGHT_MAX: Final = 100
 
 #: An empty namespace is the policy's own.
 NAMESPACE_PATTERN: Final = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"
-TAG_PATTERN: Final = r"^[A-Za-z0-9][-A-Za-z0-9._:/]*$"
-#: RFC 9110: a token.
-HEADER_NAME_PATTERN: Final = r"^[-A-Za-z0-9!#$%&'*+.^_`|~]+$"
-#: Values reach the rules without the spaces around them.
-HEADER_VALUE_PATTERN: Final = r"^[!-~]([ -~]*[!-~])?$"
-
 #: What each pattern asks for, in words.
 PATTERN_WORDS: Final = {
     NAMESPACE_PATTERN: "lower-case letters, digits and '-', or nothing for the policy's namespace",
-    TAG_PATTERN: "letters, digits and '-', '.', '_', ':', '/', with a letter or digit first",
-    HEADER_NAME_PATTERN: "the name of an HTTP header: letters, digits and '-'",
-    HEADER_VALUE_PATTERN: "printable ASCII characters, without spaces around them",
 }
 
 
@@ -61,14 +54,7 @@ def _unique_names(what: str, place: str) -> CelRule:
     )
 
 
-BY_NAME: Final = ListType("map", ("name",))
-
 Expression = Annotated[str, Field(min_length=1, max_length=1024)]
-Tag = Annotated[str, Field(pattern=TAG_PATTERN, min_length=1, max_length=63)]
-Keyword = Annotated[str, Field(pattern=TEXT_PATTERN, min_length=1, max_length=64)]
-Phrase = Annotated[str, Field(pattern=TEXT_PATTERN, min_length=1, max_length=256)]
-TokenBound = Annotated[int, Field(ge=0, le=TOKENS_MAX)]
-
 PublicModel = Annotated[
     str,
     Field(pattern=NAME_PATTERN, min_length=1, max_length=128),
@@ -77,25 +63,6 @@ PublicModel = Annotated[
         message='the model name "%s" has a * elsewhere than at its end',
         values=("self",),
         fix="write the exact name, or the beginning of it and one *",
-    ),
-]
-
-HeaderName = Annotated[
-    str,
-    Field(pattern=HEADER_NAME_PATTERN, min_length=1, max_length=64),
-    CelRule(
-        rule="!self.lowerAscii().startsWith('x-switchboard-')",
-        message="the header %s is one of the router itself",
-        values=("self",),
-        fix="use another header; for x-switchboard-tags use match.tags, for -session key.session",
-        reason="FieldValueForbidden",
-    ),
-    CelRule(
-        rule="!(self.lowerAscii() in ['authorization', 'proxy-authorization', 'cookie'])",
-        message="the header %s carries a secret",
-        values=("self",),
-        fix="use another header: the policy would have to hold the secret, in clear text",
-        reason="FieldValueForbidden",
     ),
 ]
 
@@ -115,93 +82,6 @@ class Guardrail(Model):
         description=(
             "A CEL condition over backend.* that a backend must meet. An error counts as false."
         )
-    )
-
-
-class HeaderMatch(Model):
-    """A request header that must be there, and equal ``value`` if that is given."""
-
-    name: HeaderName = Field(description="The header's name, in any case.")
-    value: (
-        Annotated[str, Field(pattern=HEADER_VALUE_PATTERN, min_length=1, max_length=256)] | None
-    ) = Field(default=None, description="The header's exact value; without it any will do.")
-
-
-class TokenRange(Model):
-    """Inclusive bounds of the estimated prompt tokens."""
-
-    cel: ClassVar = (
-        CelRule(
-            rule="has(self.min) || has(self.max)",
-            message="tokens has neither min nor max",
-            fix="set one of them, or remove tokens",
-            reason="FieldValueRequired",
-        ),
-        CelRule(
-            rule="!has(self.min) || !has(self.max) || self.min <= self.max",
-            message="min %s is larger than max %s",
-            values=("self.min", "self.max"),
-            fix="lower min or raise max",
-            field=".min",
-        ),
-    )
-
-    min: TokenBound | None = Field(default=None, description="At least as many.")
-    max: TokenBound | None = Field(default=None, description="At most as many.")
-
-
-class SystemPrompt(Model):
-    """Text that the system prompt must contain: any of ``contains``, case-insensitive."""
-
-    contains: Annotated[list[Phrase], Field(min_length=1, max_length=16), SET] = Field(
-        description="Pieces of text, one of which the system prompt must contain."
-    )
-
-
-class Match(Model):
-    """Structured conditions: all fields must hold."""
-
-    cel: ClassVar = (
-        CelRule(
-            rule=(
-                "has(self.apis) || has(self.tags) || has(self.headers) || has(self.keywords)"
-                " || has(self.tokens) || has(self.systemPrompt)"
-            ),
-            message="the match is empty",
-            fix="give it a condition; for a rule that matches everything leave match out",
-            reason="FieldValueRequired",
-        ),
-    )
-
-    apis: Annotated[list[Api], Field(min_length=1, max_length=3), SET] | None = Field(
-        default=None, description="The API that was called is one of these."
-    )
-    tags: Annotated[list[Tag], Field(min_length=1, max_length=16), SET] | None = Field(
-        default=None,
-        description="One of the request's tags (header x-switchboard-tags) is one of these.",
-    )
-    headers: (
-        Annotated[
-            list[HeaderMatch],
-            Field(min_length=1, max_length=16),
-            BY_NAME,
-            CelRule(
-                rule="self.all(x, self.exists_one(y, y.name.lowerAscii() == x.name.lowerAscii()))",
-                message="a header is matched twice: case does not matter in names",
-                fix="keep one of the two; for alternatives write a when",
-            ),
-        ]
-        | None
-    ) = Field(default=None, description="All of these headers are there.")
-    keywords: Annotated[list[Keyword], Field(min_length=1, max_length=32), SET] | None = Field(
-        default=None,
-        description="One of these is in the user's messages, as a whole word, in any case.",
-    )
-    tokens: TokenRange | None = Field(
-        default=None, description="The prompt's estimated tokens (bytes / 4) are in this range."
-    )
-    system_prompt: SystemPrompt | None = Field(
-        default=None, description="The system prompt contains a text, in any case."
     )
 
 
@@ -359,6 +239,44 @@ _LAST: Final = "self[size(self) - 1]"
 class Route(Model):
     """Tiers in the order in which they are tried."""
 
+    cel: ClassVar = (
+        CelRule(
+            rule="!has(self.select) || size(self.tiers) > 1",
+            message="select has one tier to choose from",
+            fix="add a tier, from the weakest to the strongest, or remove select",
+            field=".select",
+        ),
+        CelRule(
+            rule=(
+                "!has(self.select) || !has(self.select.thresholds) || size(self.tiers) < 2"
+                " || size(self.select.thresholds) == size(self.tiers) - 1"
+            ),
+            message="%s tiers have %s thresholds between them",
+            values=("size(self.tiers)", "size(self.select.thresholds)"),
+            fix="write one threshold fewer than tiers",
+            field=".select",
+        ),
+        CelRule(
+            rule=("!has(self.select) || !has(self.select.strongShare) || size(self.tiers) <= 2"),
+            message="strongShare divides two tiers, and there are %s",
+            values=("size(self.tiers)",),
+            fix="write thresholds, or leave two tiers",
+            field=".select",
+        ),
+        CelRule(
+            rule=(
+                "!has(self.select) || !has(self.select.tasks)"
+                " || self.select.tasks.all(t, self.tiers.exists(x, x.name == t.tier))"
+            ),
+            message='the select names the tier "%s", which the route does not have',
+            values=(
+                "self.select.tasks.filter(t, !self.tiers.exists(x, x.name == t.tier))[0].tier",
+            ),
+            fix="name a tier of this route",
+            field=".select",
+        ),
+    )
+
     tiers: Annotated[
         list[Tier],
         Field(min_length=1, max_length=TIERS_MAX),
@@ -372,6 +290,13 @@ class Route(Model):
             reason="FieldValueForbidden",
         ),
     ] = Field(description="The tiers, in the order in which they are tried.")
+    select: Select | None = Field(
+        default=None,
+        description=(
+            "Which tier a request starts with; the tiers stand from the weakest to the strongest. "
+            "Without it, the first."
+        ),
+    )
 
 
 class Rule(Model):
@@ -473,6 +398,9 @@ class RoutingPolicySpec(Model):
             "The first rule that matches decides. The last, and only the last, has neither match "
             "nor when."
         ),
+    )
+    intents: Annotated[list[Intent], Field(max_length=INTENTS_MAX), BY_NAME] = Field(
+        default=[], description="What its users may want, by examples, for signals.intents."
     )
     resilience: Resilience = Field(
         default=Resilience(),

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic_core import ErrorDetails
 
-from switchboard_policy.v1alpha1 import common, modelbackend, routingpolicy
+from switchboard_policy.v1alpha1 import common, match, modelbackend, routingpolicy
 from switchboard_policy.v1alpha1.json_values import is_list, is_map
 from switchboard_policy.v1alpha1.problems import Path, Problem, field_of, show
 
@@ -17,6 +17,7 @@ Words = tuple[str, str]
 #: What each pattern of both kinds asks for, in words.
 PATTERN_WORDS: Final[Mapping[str, str]] = {
     **common.PATTERN_WORDS,
+    **match.PATTERN_WORDS,
     **modelbackend.PATTERN_WORDS,
     **routingpolicy.PATTERN_WORDS,
 }

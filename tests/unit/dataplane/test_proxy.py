@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from fakes.policies import backend, policy, rule, snapshot, tier
+from fakes.readers import reader
 from switchboard_dataplane.admission import Admission
 from switchboard_dataplane.attempts import Attempts
 from switchboard_dataplane.decision.running import Endpoint, Snapshot
@@ -146,7 +147,11 @@ class Stage:
         loop = asyncio.get_running_loop()
         today, rng = lambda: datetime(2026, 1, 1, tzinfo=UTC), Random(7)
         admission = Admission(
-            snapshot=lambda: self.snapshot, signals=self.signals, clock=loop.time, rng=rng
+            reader=reader(),
+            snapshot=lambda: self.snapshot,
+            signals=self.signals,
+            clock=loop.time,
+            rng=rng,
         )
         failover = Failover(
             signals=self.signals,
@@ -157,6 +162,7 @@ class Stage:
             rng=rng,
         )
         proxy = Proxy(
+            reader=reader(),
             snapshot=lambda: self.snapshot,
             signals=self.signals,
             failover=failover,

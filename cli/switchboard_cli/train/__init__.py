@@ -1,0 +1,1 @@
+"""``switchboard train``: fits a router to recorded outcomes, says how good it is, writes it."""

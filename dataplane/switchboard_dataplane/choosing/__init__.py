@@ -1,0 +1,1 @@
+"""What is learned about models: artifacts, predictions, thresholds, neighbours. Pure; no I/O."""

@@ -1,0 +1,63 @@
+"""Finds which declared intents a turn has: those with an example that is near in meaning.
+
+What a vector is and where it comes from is another module's: here is only who is nearest.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+
+#: Where an intent declares no threshold of its own: cosine to its nearest example.
+THRESHOLD: Final = 0.4
+
+
+class Embed(Protocol):
+    """Turns a text to a vector, always of the same length; zeros where it knows no word."""
+
+    def __call__(self, text: str, /) -> Vector:
+        """Return the vector of a text."""
+        ...
+
+
+class Intent(NamedTuple):
+    """An intent as a policy declares it: at least one example, a threshold in [-1, 1]."""
+
+    name: str
+    examples: tuple[str, ...]
+    threshold: float = THRESHOLD
+
+
+class Intents:
+    """Declared intents, embedded once."""
+
+    def __init__(self, declared: Sequence[Intent], embed: Embed) -> None:
+        self._embed: Final = embed
+        self._owners: Final = tuple(intent for intent in declared for _ in intent.examples)
+        vectors = [to_unit(embed(text)) for intent in declared for text in intent.examples]
+        self._examples: Final = np.stack(vectors) if vectors else None
+
+    def read(self, text: str) -> tuple[str, ...]:
+        """Return the intents that a text is near enough to, the nearest first."""
+        return self.near(self._embed(text)) if text.strip() else ()
+
+    def near(self, vector: Vector) -> tuple[str, ...]:
+        """Return the intents that a text's vector is near enough to, the nearest first."""
+        if self._examples is None:
+            return ()
+        scores = self._examples @ to_unit(vector)
+        found: dict[str, None] = {}
+        for place in np.argsort(-scores, kind="stable"):
+            owner = self._owners[int(place)]
+            if scores[place] >= owner.threshold:
+                found[owner.name] = None
+        return tuple(found)
+
+
+def to_unit(vector: Vector) -> Vector:
+    """Return a vector of length one in the same direction; zeros stay zeros."""
+    length = float(np.linalg.norm(vector))
+    return vector if length == 0.0 else (vector / length).astype(np.float32)

@@ -1,0 +1,1 @@
+"""What the routing benchmark reads: per-query outcomes of public sets, and their originals."""

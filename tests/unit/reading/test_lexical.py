@@ -1,0 +1,58 @@
+"""What is read of a prompt's words and form."""
+
+import math
+
+import pytest
+
+from switchboard_dataplane.reading.lexical import FEATURES, Lexical, read_lexical
+
+
+def feature(read: Lexical, name: str) -> float:
+    return read.features[FEATURES.index(name)]
+
+
+def test_every_feature_has_a_name_of_its_own() -> None:
+    assert len(set(FEATURES)) == len(FEATURES) == len(read_lexical("What is it?").features)
+
+
+def test_words_are_lower_case_and_numbers_tell_only_how_long_they_are() -> None:
+    assert read_lexical("Add 7 to 123, Bob!").words == ["add", "0", "to", "000", ",", "bob", "!"]
+
+
+def test_two_prompts_that_differ_in_numbers_alone_read_alike() -> None:
+    assert read_lexical("What is 12 + 34?") == read_lexical("What is 98 + 76?")
+
+
+def test_an_empty_prompt_has_finite_features() -> None:
+    read = read_lexical("")
+    assert read.words == []
+    assert all(map(math.isfinite, read.features))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("chars", "a" * 99, math.log(100)),
+        ("numbers", "1 and 22 and 333", math.log(4)),
+        ("longest_number", "1 and 333", 3 / 5),
+        ("questions", "Who? What?", math.log(3)),
+        ("ends_asking", "Is it so? ", 1.0),
+        ("ends_asking", "Is it? Say so.", 0.0),
+        ("lines", "one\ntwo\nthree", math.log(3)),
+        ("backslashes", r"\frac{1}{2}", math.log(2)),
+        ("options", "Which?\nA. this\nB. that", math.log(3)),
+        ("option_numbers", "Which?\nA. 1\nB. two", 0.5),
+        ("stem_chars", "Which?\nA. this\nB. that", math.log(7)),
+        ("kind_negation", "not this, never that", math.log(3)),
+        ("asked_how", "How is it?", 1.0),
+        ("asked_how", "Who is it?", 0.0),
+        ("foreign", "naïve", math.log(2)),
+    ],
+)
+def test_a_feature_says_what_its_name_says(name: str, text: str, expected: float) -> None:
+    assert feature(read_lexical(text), name) == pytest.approx(expected)
+
+
+def test_the_middle_of_a_long_prompt_is_not_read() -> None:
+    head, tail = "a " * 1_000, "b " * 1_000
+    assert read_lexical(f"{head}{'secret ' * 50_000}{tail}").words.count("secret") == 0

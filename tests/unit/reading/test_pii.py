@@ -1,0 +1,91 @@
+"""What counts as personal data, and how much of the table of sentences is told right."""
+
+import pytest
+
+from fakes.personal_data import PERSONAL, PLAIN
+from switchboard_dataplane.reading.pii import PII_KINDS, find_pii
+from switchboard_dataplane.reading.texts import Slice, slices, whole
+
+PRECISION_MIN = 0.97
+RECALL_MIN = 0.97
+
+
+def kinds(text: str) -> set[str]:
+    return {finding.kind for piece in slices(text) for finding in find_pii(piece)}
+
+
+def test_the_table_is_told_right() -> None:
+    missed = [text for kind, text in PERSONAL if kind not in kinds(text)]
+    false = [text for text in PLAIN if kinds(text)]
+    found = len(PERSONAL) - len(missed)
+
+    assert len(PERSONAL) >= 150
+    assert len(PLAIN) >= 150
+    assert found / len(PERSONAL) >= RECALL_MIN, missed
+    assert found / (found + len(false)) >= PRECISION_MIN, false
+
+
+def test_every_kind_has_sentences_in_the_table() -> None:
+    assert {kind for kind, _ in PERSONAL} == PII_KINDS - {"unscanned"}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "found"),
+    [
+        ("to jane.doe@example.com.", "email", "jane.doe@example.com"),
+        ("ring +44 20 7946 0958 now", "phone", "+44 20 7946 0958"),
+        ("on 4111 1111 1111 1111 12/26", "card", "4111 1111 1111 1111"),
+        ("SSN 123-45-6789!", "ssn", "123-45-6789"),
+        ("born 12 May 1985.", "date-of-birth", "12 May 1985"),
+        ("at 81.2.69.142:22", "ip-address", "81.2.69.142"),
+    ],
+)
+def test_a_finding_says_where_it_is(text: str, kind: str, found: str) -> None:
+    (finding,) = find_pii(whole(text))
+
+    assert (finding.kind, text[finding.start : finding.end]) == (kind, found)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("4111 1111 1111 1111", "4111 1111 1111 1112"),
+        ("DE89370400440532013000", "DE89370400440532013001"),
+        ("44051401359", "44051401358"),
+        ("529.982.247-25", "529.982.247-26"),
+        ("12345678Z", "12345678A"),
+        ("756.9217.0769.85", "756.9217.0769.86"),
+        ("RSSMRA85T10A562S", "RSSMRA85T10A562T"),
+        ("BSN 111222333", "BSN 111222334"),
+        ("131052-308T", "131052-308U"),
+    ],
+)
+def test_a_wrong_check_digit_is_no_finding(right: str, wrong: str) -> None:
+    assert kinds(right)
+    assert not kinds(wrong)
+
+
+@pytest.mark.parametrize("text", ["046454286", "536904399", "943 476 5918", "12345678 views"])
+def test_a_number_with_a_weak_check_needs_its_words(text: str) -> None:
+    assert "national-id" not in kinds(text)
+    assert "ssn" not in kinds(text)
+
+
+def test_a_finding_across_a_seam_is_found_once() -> None:
+    text = "see jane@example.com for more"
+    pieces = [Slice(text, 0, 6), Slice(text, 6, 9), Slice(text, 9, len(text))]
+
+    assert [finding.kind for piece in pieces for finding in find_pii(piece)] == ["email"]
+
+
+@pytest.mark.parametrize("place", range(16_384 - 30, 16_384 + 4))
+def test_a_card_is_found_wherever_the_seam_is(place: int) -> None:
+    text = "x " * (place // 2) + " 4111 1111 1111 1111 " + "y " * 900
+
+    assert kinds(text) == {"card"}
+
+
+def test_rows_of_numbers_are_not_personal() -> None:
+    rows = "\n".join(f"{row},2024-01-15 10:22:{row % 60:02},{row * 7919},0.5" for row in range(999))
+
+    assert kinds(rows) == set()
