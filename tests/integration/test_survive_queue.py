@@ -4,100 +4,39 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from types import CoroutineType
 from typing import Any
 
-import aiohttp
 import pytest
 
-from fakes.gateway import CHAT, Gateway, chat, external, fakes, gateway, until
+from fakes.crowds import (
+    SOON_S,
+    ask,
+    crowd,
+    idle,
+    page,
+    pool,
+    tiers,
+    waiting,
+    waits_for,
+)
+from fakes.gateway import Gateway, chat, external, fakes, gateway, until
 from fakes.policies import endpoints, policy, rule, service, tier
-from switchboard_cli.fake_model.server import Serving
-from switchboard_dataplane.signals.engine import EngineLoad
 from switchboard_policy import ir
 
 pytestmark = pytest.mark.usefixtures("each_front")
 
-PATIENT = ir.Timeouts(connect_ms=20_000, total_ms=60_000, first_token_ms=60_000)
+
 REPO = Path(__file__).parents[2]
+
+
 #: The sum that the page gives autoscalers to read: the metrics, and whose they are.
 QUERY = re.compile(r'sum\(\{__name__=~"([^"]+)",\s+backend="([^"]+)"\}\)')
+
+
 #: A sample of a gauge with no label but the backend.
 SAMPLE = re.compile(r'^(\w+)\{backend="([^"]+)"\} (\S+)$', re.MULTILINE)
-#: What a caller that leaves may cost at most, after it has left.
-SOON_S = 0.1
-
-
-def pool(
-    models: Sequence[Serving], name: str = "pool", **fields: Any
-) -> tuple[ir.Backend, ir.Endpoints]:
-    """A service with these models for endpoints, of one slot each unless the fields say."""
-    said: dict[str, Any] = {"model": "fake-model", "timeouts": PATIENT, "max_in_flight": 1}
-    addresses = (model.url.removeprefix("http://") for model in models)
-    return service(name, **(said | fields)), endpoints(name, *addresses)
-
-
-def tiers(*names: str, spill: ir.Spill | None = None) -> ir.Policy:
-    first, *rest = names
-    built = [tier("near", first, spill=spill), *(tier("far", name) for name in rest)]
-    return policy("chat", rule("default", *built))
-
-
-@asynccontextmanager
-async def crowd(gw: Gateway) -> AsyncGenerator[aiohttp.ClientSession]:
-    """A caller with as many connections as it likes; afterwards nothing is left of its requests."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        before = own_tasks()
-        yield session
-    await idle(gw)
-    await until(lambda: own_tasks() <= before)
-
-
-def own_tasks() -> int:
-    """How many tasks the data plane has, beside those of callers and models."""
-    coroutines = [task.get_coro() for task in asyncio.all_tasks()]
-    codes = [one.cr_code for one in coroutines if isinstance(one, CoroutineType)]
-    return sum("switchboard_dataplane" in code.co_filename for code in codes)
-
-
-async def idle(gw: Gateway, *, within_s: float = 5.0) -> None:
-    """Wait until nothing is in flight, kept for anybody, waited for, or served."""
-    signals = gw.plane.in_force.signals
-    await until(lambda: not len(gw.plane.live), within_s=within_s)
-    assert {one.in_flight for one in signals.values()} <= {0}
-    assert {signals.backend(f"ai/{name}").in_flight for name in ("pool", "far")} == {0}
-    assert not any(one.waiting for one in signals.values())
-    assert waiting(gw) == 0
-
-
-def waits_for(gw: Gateway, count: int) -> bool:
-    return waiting(gw) == count
-
-
-def waiting(gw: Gateway) -> int:
-    return sum(gw.plane.in_force.queued().values()) + sum(gw.plane.in_force.waking().values())
-
-
-async def ask(
-    gw: Gateway,
-    session: aiohttp.ClientSession,
-    *,
-    headers: dict[str, str] | None = None,
-    **body: Any,
-) -> tuple[int, str, str]:
-    """Ask; return the status, who answered, and why it ended there."""
-    async with session.post(gw.url + CHAT, json=chat(**body), headers=headers) as response:
-        await response.read()
-        named = response.headers
-        return (
-            response.status,
-            named.get("x-switchboard-backend", ""),
-            named["x-switchboard-reason"],
-        )
 
 
 async def test_requests_beyond_the_limit_wait_and_are_all_served() -> None:
@@ -125,10 +64,6 @@ async def watch_limit(gw: Gateway, limit: int) -> None:
 
     while not is_over():  # noqa: ASYNC110 - what is waited for has no event
         await asyncio.sleep(0.002)
-
-
-async def page(gw: Gateway) -> str:
-    return (await gw.admin("/metrics")).body.decode()
 
 
 async def test_a_full_queue_answers_503_with_the_time_to_come_back() -> None:
@@ -292,103 +227,6 @@ async def test_saturation_without_another_tier_sheds_at_once_and_returns() -> No
             assert await timed() == 200
         # Who is shed is told so: none of them has waited for the queue's ten seconds.
         assert max(shed_s) < 2.0
-
-
-# === Spill ===
-
-
-async def test_a_busy_tier_spills_before_anything_fails_and_takes_requests_again() -> None:
-    spill = ir.Spill(in_flight_permille=500)
-    async with (
-        fakes({"ttft_ms": 400}, {}) as (near, far),
-        gateway(
-            tiers("pool", "far", spill=spill),
-            *pool([near], max_in_flight=4),
-            external("far", far.url),
-        ) as gw,
-        crowd(gw) as session,
-    ):
-        held = [asyncio.create_task(ask(gw, session)) for _ in range(2)]
-        await until(lambda: gw.plane.in_force.in_flight()["ai/pool"] == 2)
-        assert await ask(gw, session) == (200, "ai/far", "spill:inFlight")
-        assert {one[1:] for one in await asyncio.gather(*held)} == {("ai/pool", "primary")}
-        assert (await ask(gw, session))[1:] == ("ai/pool", "primary")
-        where = 'policy="ai/chat",rule="default",tier="near"'
-        counted = f'switchboard_spills_total{{cause="inFlight",{where}}} 1.0'
-        await until(lambda: any(one.spills for one in gw.outcomes))
-        assert counted in await page(gw)
-        assert {one.error for one in gw.outcomes} == {""}
-
-
-async def test_a_request_waits_for_its_own_tier_and_then_spills() -> None:
-    spill = ir.Spill(queue_wait_ms=300)
-    async with (
-        fakes({"ttft_ms": 1_000}, {}) as (near, far),
-        gateway(
-            tiers("pool", "far", spill=spill),
-            *pool([near], queue=ir.Queue(10, 10_000)),
-            external("far", far.url),
-        ) as gw,
-        crowd(gw) as session,
-    ):
-        holds = asyncio.create_task(ask(gw, session))
-        await until(lambda: gw.plane.in_force.in_flight()["ai/pool"] == 1)
-        began_at = time.monotonic()
-        assert await ask(gw, session) == (200, "ai/far", "spill:queueWait")
-        assert 0.25 < time.monotonic() - began_at < 0.9
-        assert (await holds)[1] == "ai/pool"
-
-
-async def test_a_tier_that_is_slow_to_begin_spills() -> None:
-    spill = ir.Spill(ttft_ms=200)
-    async with (
-        fakes({"ttft_ms": 300}, {}) as (near, far),
-        gateway(
-            tiers("pool", "far", spill=spill),
-            *pool([near], max_in_flight=None),
-            external("far", far.url),
-        ) as gw,
-        crowd(gw) as session,
-    ):
-        assert (await ask(gw, session, stream=True))[1] == "ai/pool"
-        await asyncio.sleep(0.12)
-        assert await ask(gw, session, stream=True) == (200, "ai/far", "spill:ttft")
-
-
-async def test_an_engine_that_others_have_filled_spills() -> None:
-    async with (
-        fakes({}, {}) as (near, far),
-        gateway(
-            tiers("pool", "far", spill=ir.Spill(in_flight_permille=900)),
-            *pool([near], max_in_flight=10),
-            external("far", far.url),
-        ) as gw,
-        crowd(gw) as session,
-    ):
-        assert (await ask(gw, session))[1] == "ai/pool"
-        (signal,) = (one for at, one in gw.plane.in_force.signals.items() if "pool" in at)
-        signal.engine = EngineLoad(waiting=1, running=9, kv_use=None, at=time.monotonic())
-        await asyncio.sleep(0.12)
-        assert await ask(gw, session) == (200, "ai/far", "spill:inFlight")
-
-
-async def test_a_tier_that_spilled_is_the_last_resort_when_the_next_one_fails() -> None:
-    async with (
-        fakes({"ttft_ms": 300}, {"faults": [{"kind": "status", "status": 503}]}) as (near, far),
-        gateway(
-            tiers("pool", "far", spill=ir.Spill(in_flight_permille=500)),
-            *pool([near], max_in_flight=2),
-            external("far", far.url),
-        ) as gw,
-        crowd(gw) as session,
-    ):
-        holds = asyncio.create_task(ask(gw, session))
-        await until(lambda: gw.plane.in_force.in_flight()["ai/pool"] == 1)
-        assert await ask(gw, session) == (200, "ai/pool", "fallback:overloaded")
-        await holds
-
-
-# === From zero ===
 
 
 async def test_requests_wait_for_a_backend_that_is_scaled_to_zero_and_wake_with_it() -> None:

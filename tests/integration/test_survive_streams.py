@@ -1,6 +1,5 @@
 """Through real sockets: what a broken stream costs its caller, its endpoint and its successor."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,8 +7,19 @@ from typing import Any
 import orjson
 import pytest
 
+from fakes.broken_streams import (
+    DONE,
+    END,
+    PRICES,
+    ROLE,
+    SOON,
+    Script,
+    ask,
+    errors_of,
+    in_flight,
+    metric,
+)
 from fakes.gateway import (
-    CHAT,
     STREAM_HEAD,
     Gateway,
     Reply,
@@ -24,23 +34,21 @@ from fakes.gateway import (
     scripted,
     until,
 )
-from switchboard_dataplane.front.routes import Patience
 from switchboard_policy import ir
 
 pytestmark = pytest.mark.usefixtures("each_front")
 
-Script = Sequence[bytes | float | None]
 
-#: Longer than what is sent at once takes to arrive, so that it has gone out when the rest comes.
-SOON = 0.1
 IDLE_MS = 400
-END = said(finish_reason="stop")
-DONE = b"data: [DONE]\n\n"
-ROLE = said(delta={"role": "assistant"})
+
+
 WHOLE: Script = (STREAM_HEAD, ROLE, said("Hello, "), said("world"), END, DONE)
+
+
 RESTART = b": switchboard restart\n"
+
+
 UPSTREAM_ERROR = event(error={"message": "out of memory at 10.0.0.7", "code": 500})
-PRICES = ir.Pricing(input_picodollars=1_000_000, output_picodollars=2_000_000)
 
 
 def broken(*events: bytes, by: Script = (None,)) -> Script:
@@ -80,27 +88,8 @@ async def scripted_all(*scripts: Script) -> AsyncGenerator[list[Scripted]]:
                 yield [first, *others]
 
 
-def in_flight(gw: Gateway) -> int:
-    return sum(signal.in_flight for signal in gw.plane.in_force.signals.values())
-
-
-def errors_of(gw: Gateway, name: str) -> float:
-    signals = gw.plane.in_force.signals
-    return sum(one.errors for key, one in signals.items() if key.startswith(f"ai/{name}@"))
-
-
 def last_event(reply: Reply) -> Any:
     return orjson.loads(reply.body[:-2].rpartition(b"\n\n")[2].removeprefix(b"data: "))
-
-
-async def metric(gw: Gateway, name: str) -> dict[str, float]:
-    """The samples of a metric by their labels."""
-    lines = (await gw.admin("/metrics")).body.decode().splitlines()
-    found = (line.rpartition(" ") for line in lines if line.startswith(name + "{"))
-    return {labels.removeprefix(name): float(value) for labels, _, value in found}
-
-
-# --- progress is content ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -142,9 +131,6 @@ async def test_content_of_any_kind_keeps_a_stream_alive(progress: bytes) -> None
         reply = await gw.send(chat(stream=True))
         assert reply.body == progress * 6 + END + DONE
         assert (await gw.outcome()).error == ""
-
-
-# --- the error event --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -243,9 +229,6 @@ async def test_one_of_two_choices_that_ended_does_not_make_an_answer_complete() 
     async with models(broken(said("hi"), END, by=())) as (gw, _):
         reply = await gw.send(chat(stream=True, n=2))
         assert last_event(reply)["error"]["code"] == "upstream_reset"
-
-
-# --- restarts ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("by", [(None,), (), (2.0,), (UPSTREAM_ERROR, DONE)])
@@ -448,114 +431,6 @@ async def test_a_caller_that_leaves_during_a_restart_cancels_it() -> None:
         outcome = await gw.outcome()
         assert (outcome.caller_left, in_flight(gw)) == (True, 0)
         assert [one.failure for one in outcome.attempts][-1] == "cancelled"
-
-
-# --- callers that leave, or do not read -------------------------------------------------------
-
-
-async def ask(gw: Gateway, **fields: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", gw.plane.port, limit=1024)
-    body = orjson.dumps(chat("x" * 40, **{"stream": True, **fields}))
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-    writer.write(head.encode() + body)
-    return reader, writer
-
-
-@pytest.mark.parametrize(
-    ("script", "stream", "tokens"),
-    [
-        ((30.0,), False, 0),
-        ((b"HTTP/1.1 200 OK\r\nconte", 30.0), False, 0),
-        ((http(200, b'{"choices":[]}')[:-3], 30.0), False, 0),
-        ((30.0,), True, 0),
-        ((STREAM_HEAD, ROLE, 30.0), True, 0),
-        ((STREAM_HEAD, said("a"), said("b"), 30.0), True, 2),
-    ],
-    ids=["whole", "half-head", "half-body", "before-head", "before-content", "mid-stream"],
-)
-async def test_a_caller_that_leaves_is_accounted_with_what_was_used(
-    script: Script, stream: bool, tokens: int
-) -> None:
-    patient = {"first_token_ms": 20_000, "idle_ms": 20_000, "total_ms": 60_000}
-    async with (
-        scripted(*script) as model,
-        gateway(
-            failover("one"), external("one", model.url, pricing=PRICES, timeouts=patient)
-        ) as gw,
-    ):
-        reader, writer = await ask(gw, stream=stream)
-        if tokens:
-            await reader.readuntil(said("b").strip())
-        else:
-            await until(lambda: bool(model.seen))
-            await asyncio.sleep(SOON)
-        loop = asyncio.get_running_loop()
-        left_at = loop.time()
-        writer.transport.abort()
-        await until(lambda: model.closed == 1)
-        assert loop.time() - left_at < 0.1
-        outcome = await gw.outcome()
-        assert (outcome.caller_left, outcome.error, outcome.breaks) == (True, "", ())
-        assert (outcome.input_tokens, outcome.output_tokens) == (10, tokens)
-        assert (outcome.estimated, outcome.cost_microdollars) == (True, 10.0 + 2.0 * tokens)
-        assert (in_flight(gw), len(gw.plane.live)) == (0, 0)
-        assert errors_of(gw, "one") == 0.0
-        costs = await metric(gw, "switchboard_cost_microdollars_total")
-        assert [*costs.values()] == [outcome.cost_microdollars]
-
-
-async def test_a_caller_that_reads_nothing_pins_little_and_is_given_up() -> None:
-    hasty = Patience(stall_s=0.5, sweep_s=0.05)
-    big = said("x" * 500_000)
-    taken = 0
-
-    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal taken
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(STREAM_HEAD)
-        try:
-            for _ in range(400):
-                writer.write(big)
-                await writer.drain()
-                taken += len(big)
-        except ConnectionError:
-            writer.close()
-
-    server = await asyncio.start_server(pour, "127.0.0.1", 0)
-    async with server:
-        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        patient = {"idle_ms": 20_000, "total_ms": 60_000}
-        model = external("one", address, timeouts=patient)
-        async with gateway(failover("one"), model, patience=hasty) as gw:
-            reader, writer = await ask(gw)
-            await reader.readexactly(10)
-            outcome = await gw.outcome()
-            assert (outcome.caller_left, outcome.error, outcome.breaks) == (True, "", ())
-            assert (in_flight(gw), len(gw.plane.live)) == (0, 0)
-            assert errors_of(gw, "one") == 0.0
-            # What the sockets of three parties hold; the stream has 200 MB.
-            assert taken < 40_000_000
-            writer.transport.abort()
-
-
-async def test_a_caller_that_is_too_slow_for_the_whole_answer_is_given_up() -> None:
-    """Its slowness is not held against the endpoint."""
-    big = said("x" * 100_000)
-    limits = {"total_ms": 800}
-    async with (
-        scripted(STREAM_HEAD, *([big] * 400), END, DONE) as model,
-        gateway(failover("one"), external("one", model.url, timeouts=limits)) as gw,
-    ):
-        reader, writer = await ask(gw)
-        await reader.readexactly(10)
-        outcome = await gw.outcome()
-        assert (outcome.caller_left, outcome.breaks, outcome.duration_s < 3) == (True, (), True)
-        assert errors_of(gw, "one") == 0.0
-        writer.transport.abort()
-        await until(lambda: in_flight(gw) == 0 and len(gw.plane.live) == 0)
-
-
-# --- what breaks again and again --------------------------------------------------------------
 
 
 async def test_an_endpoint_whose_streams_all_break_is_left_out() -> None:
