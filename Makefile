@@ -14,6 +14,8 @@ ARGS ?=
 WORKERS ?= 5
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 QUICK_START := examples/01-quick-start
+# Compiled once: each worker and each process that a test starts would compile all there is anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Folders of tests/ that hold no tests of their own.
 SUPPORT := __pycache__ bench cluster fakes
@@ -101,6 +103,10 @@ SUITE_TARGETS := $(addprefix test-,$(filter-out compiled,$(SUITES)))
 $(addprefix test-,$(filter $(SERVED),$(SUITES))): setup-test
 $(SUITE_TARGETS): test-%: setup
 	$(PYTEST) tests/$* $(if $(filter $*,$(SERVED)),$(PARALLEL)) $(ARGS)
+
+.PHONY: test-guardrails
+test-guardrails: setup ## all 10,000 worlds in which nothing that is forbidden may be called
+	SWITCHBOARD_WORLDS=10000 $(PYTEST) tests/property/test_no_forbidden_backend.py $(ARGS)
 
 .PHONY: test-compiled
 test-compiled: compiled setup-test ## the data plane's tests, against its compiled form

@@ -1,7 +1,8 @@
 """What every kind of test may ask for: golden files, an API server, a Redis."""
 
+import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,6 +11,7 @@ import pytest
 
 from cluster.control_plane import ControlPlane, ControlPlaneUnavailable, Origin, choose_origin
 from cluster.redis_server import RedisServer, RedisUnavailable, redis_binary
+from cluster.tls import Authority
 
 Golden = Callable[[Path, str], None]
 
@@ -55,6 +57,17 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("unhurried")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage among what is imported and collected: it stays, and that is a lot."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Side by side, the long modules start first: the run ends when the last of them does."""
     if hasattr(config, "workerinput"):
@@ -79,6 +92,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     said = (text for one in reports for name, text in one.user_properties if name == "measured")
     for text in said:
         terminalreporter.write_line(f"measured: {text}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One authority in the place of the system's, here and in children.
+
+    No test needs those, and every gateway would take 20 ms of a core to load them all.
+    """
+    authority = Authority(tmp_path_factory.mktemp("system-authorities"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(authority.file))
+        yield
 
 
 @pytest.fixture

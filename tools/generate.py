@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from switchboard_policy import names
-from switchboard_policy.facts import BACKEND_FACTS, REQUEST_FACTS
+from switchboard_policy.facts import ANSWER_FACTS, BACKEND_FACTS, REQUEST_FACTS
 from switchboard_policy.v1alpha1.conditions import MEANINGS, TYPES
 from switchboard_policy.v1alpha1.crd import KINDS, Kind, build_crd
 from switchboard_policy.v1alpha1.shape import PATTERN_WORDS
@@ -157,6 +157,7 @@ def _expressions() -> Iterator[str]:
     yield "in lower case."
     for where, facts in (
         ("`when` of rules and guardrails", REQUEST_FACTS),
+        ("`when` of a cascade", ANSWER_FACTS),
         ("`require` of guardrails", BACKEND_FACTS),
     ):
         yield ""

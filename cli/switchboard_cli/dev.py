@@ -41,6 +41,7 @@ def add_parser(
     _add_flag(parser, "admin", "127.0.0.1:9090", "address of the admin port")
     _add_flag(parser, "platform-namespace", "platform", "where platform guardrails may be")
     _add_flag(parser, "zone", "", "the zone that the data plane takes itself to be in")
+    _add_flag(parser, "routers", "", "folder of learned routers that policies may name")
     parser.add_argument(
         "--fake-models", type=Path, metavar="FILE", help="TOML file of fake models to start too"
     )
@@ -107,7 +108,14 @@ async def _run(args: argparse.Namespace, fakes: Any) -> None:
     publication = Publication(gateway, lambda: keyring, store.writer(keyrings=lambda _: keyring))
     terminal, folder = Terminal.of(), Folder([args.folder])
     plane = app.build(
-        Settings(listen=args.listen, admin=args.admin, scope=scope, zone=args.zone, pod_name="dev"),
+        Settings(
+            listen=args.listen,
+            admin=args.admin,
+            scope=scope,
+            zone=args.zone,
+            pod_name="dev",
+            routers=args.routers,
+        ),
         source=store.reader(scope),
         keyring=lambda: keyring,
         observers=(terminal.show,),

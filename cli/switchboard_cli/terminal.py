@@ -70,7 +70,11 @@ def describe(outcome: Outcome) -> str:
         _cost(outcome),
     )
     line = "  ".join(f"{cell:<{width}}" for cell, (_, width) in zip(cells, _WIDTHS, strict=True))
-    notes = [f"guardrail {name}" for name in outcome.guardrails]
+    notes = [f"arm {outcome.arm}"] if outcome.arm else []
+    notes += [f"guardrail {name}" for name in outcome.guardrails]
+    notes += [f"{tier} {verdict}" for tier, verdict in outcome.judged]
+    if outcome.ensemble:
+        notes.append(f"ensemble {outcome.ensemble}")
     if outcome.error and outcome.attempts:
         notes.append(outcome.error)
     return f"{line}  {', '.join(notes)}".rstrip()
@@ -95,4 +99,4 @@ def _cost(outcome: Outcome) -> str:
     if outcome.cost_microdollars is None:
         return "-"
     about = "~" if outcome.estimated else ""
-    return f"{about}${outcome.cost_microdollars / _MICRODOLLARS:.6f}"
+    return f"{about}${outcome.spent_microdollars / _MICRODOLLARS:.6f}"

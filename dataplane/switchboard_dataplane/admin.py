@@ -12,6 +12,8 @@ from aiohttp import web
 
 from switchboard_dataplane.decision.running import Backend, Endpoint, Snapshot
 from switchboard_dataplane.in_force import InForce
+from switchboard_dataplane.learning.decisions import rated
+from switchboard_dataplane.learning.recent import Recent
 from switchboard_dataplane.lifecycle import LiveRequests
 from switchboard_dataplane.signals.admission import BackendQueue
 from switchboard_dataplane.signals.average import Average
@@ -22,7 +24,10 @@ from switchboard_dataplane.signals.marks import Rest, credential_subject
 from switchboard_dataplane.sources.state import SourceState
 
 _JSON: Final = "application/json"
+_JSON_LINES: Final = "application/jsonl"
 _TEXT: Final = "text/plain"
+#: Decisions that one answer tells of, some 700 bytes each; ``after`` goes on.
+DECISIONS_AT_ONCE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +35,13 @@ class Admin:
     """Handles the requests of the admin port.
 
     ``source`` tells where the policy comes from, ``exposition`` the content type and text of the
-    Prometheus page (in a thread of its own).
+    Prometheus page (in a thread of its own). ``decisions`` are the latest of this pod.
     """
 
     in_force: InForce
     source: Callable[[], SourceState]
     live: LiveRequests
+    decisions: Recent
     exposition: Callable[[], tuple[str, bytes]]
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -49,17 +55,28 @@ class Admin:
                 # With thousands of points it takes longer than a request may wait.
                 content_type, page = await asyncio.to_thread(self.exposition)
                 return web.Response(body=page, headers={"content-type": content_type})
-            case "/policy":
-                return _json(describe_policy(self.in_force.snapshot))
-            case "/backends":
-                return _json(self._backends())
+            case "/policy" | "/backends" | "/decisions":
+                return self._describe(request)
             case _:
-                text = "try /livez /readyz /metrics /policy /backends\n"
+                text = "try /livez /readyz /metrics /policy /backends /decisions\n"
                 return web.Response(status=404, text=text, content_type=_TEXT)
 
     def _backends(self) -> dict[str, object]:
         now = self.in_force.clock()
         return describe_backends(self.in_force.snapshot, self.in_force.signals, now=now)
+
+    def _describe(self, request: web.BaseRequest) -> web.Response:
+        if request.path == "/decisions":
+            return self._latest(request.query.get("after", ""))
+        if request.path == "/backends":
+            return _json(self._backends())
+        return _json(describe_policy(self.in_force.snapshot))
+
+    def _latest(self, after: str) -> web.Response:
+        """Tell of decisions and their ratings as an export does, a line each; never of texts."""
+        found = self.decisions.after(after, limit=DECISIONS_AT_ONCE)
+        lines = [msgspec.json.encode(rated(one.decision, one.ratings)) + b"\n" for one in found]
+        return web.Response(body=b"".join(lines), content_type=_JSON_LINES)
 
     def _readiness(self) -> web.Response:
         snapshot, source = self.in_force.snapshot, self.source()

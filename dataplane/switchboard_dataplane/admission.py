@@ -58,7 +58,9 @@ class Admission:
         waiter = self._waiter(call, view.priority, awake)
         try:
             while True:
-                call.plan, call.until = verdict.plan, verdict.deadline
+                # What was asked before the wait is of the same time.
+                until = min(call.until or inf, verdict.deadline)
+                call.plan, call.until = verdict.plan, until
                 self._enter(waiter, verdict)
                 await self._sleep(waiter, awake, until=verdict.until)
                 decided = self._decide(call, view, waiter)
@@ -69,12 +71,18 @@ class Admission:
             self._leave(waiter)
 
     async def wait_again(
-        self, call: Call, plan: Plan, following: Callable[[], Candidate | Wait | None]
+        self,
+        call: Call,
+        plan: Plan,
+        following: Callable[[], Candidate | Wait | None],
+        *,
+        wakes: bool = False,
     ) -> Candidate | Wait | None:
         """Wait for an endpoint after an attempt that failed, where all others are full.
 
         Return what is ``following`` then; None where there is nothing to wait for. The request has
-        the place in the queues of when it came, and keeps its snapshot.
+        the place in the queues of when it came, and keeps its snapshot. One that ``wakes`` waits
+        for the first endpoint of a backend, too.
         """
         plan = _beside(plan, call.tried)
         abilities = abilities_of(plan.snapshot, plan.policy)
@@ -92,12 +100,16 @@ class Admission:
                     rng=self.rng,
                     until=call.until,
                 )
-                if verdict is None or not verdict.queues or now >= call.until:
+                if verdict is None or now >= call.until:
+                    return None
+                if not wakes:
+                    verdict = replace(verdict, wakes=())
+                if not (verdict.queues or verdict.wakes):
                     return None
                 if next_candidate(plan, call.tried, self.signals, now=now, rng=self.rng):
                     # It is free, and the retry budget does not allow it.
                     return None
-                self._enter(waiter, replace(verdict, wakes=()))
+                self._enter(waiter, verdict)
                 await self._sleep(waiter, awake, until=verdict.until)
                 slot, step = waiter.give_back(), following()
                 if slot is not None and not (

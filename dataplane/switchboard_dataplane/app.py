@@ -1,21 +1,18 @@
 """The data plane's stack, top to bottom: everything is built here, started here, and stopped here.
 
-``build`` puts it together around a store; ``run`` is the process of a gateway pod around Redis.
-``switchboard dev`` builds one around the in-process store and watches the outcomes.
+``build`` puts it together around a store: for the process of a gateway pod (``command``) around
+Redis, for ``switchboard dev`` around the in-process store.
 """
 
 import asyncio
 import logging
-import signal
-import socket
 import ssl
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from random import Random
 from time import monotonic
 from typing import Final
@@ -27,44 +24,51 @@ from switchboard_dataplane.admin import Admin
 from switchboard_dataplane.admission import Admission
 from switchboard_dataplane.attempts import Attempts
 from switchboard_dataplane.choosing.shipped import embed_intents, estimate_complexity
+from switchboard_dataplane.composed.background import Backgrounds
+from switchboard_dataplane.composed.composer import build_composer
+from switchboard_dataplane.composed.review import webhooks
+from switchboard_dataplane.composed.telling import Telling
 from switchboard_dataplane.failover import Failover
 from switchboard_dataplane.front.bodies import Bodies
 from switchboard_dataplane.front.port import PublicPort
 from switchboard_dataplane.front.routes import PATIENCE, Patience, Routes
+from switchboard_dataplane.ground import (
+    Ground,
+    build_follower,
+    build_in_force,
+    build_sharing,
+    pod_of,
+    routers_of,
+)
 from switchboard_dataplane.in_force import InForce
+from switchboard_dataplane.learning.building import Learning, build_learning
+from switchboard_dataplane.learning.lesson_sharing import LessonSharing
+from switchboard_dataplane.learning.lessons import Lessons
 from switchboard_dataplane.lifecycle import LAST_WORDS_S, LiveRequests, shut_down
 from switchboard_dataplane.peers import Peers, build_peers
-from switchboard_dataplane.process import prepare_process
 from switchboard_dataplane.proxy import Proxy
 from switchboard_dataplane.reader import Reader
-from switchboard_dataplane.settings import Settings, split_address
-from switchboard_dataplane.signals.breaker import Ejections
-from switchboard_dataplane.signals.endpoints import SignalTable
+from switchboard_dataplane.settings import Settings, naming, split_address
 from switchboard_dataplane.signals.scraping import engines_by_backend
-from switchboard_dataplane.snapshot import SnapshotBuilder
-from switchboard_dataplane.sources.disk import DiskSnapshot
 from switchboard_dataplane.sources.follow import Follower
-from switchboard_dataplane.sources.key_file import KeyFile
-from switchboard_dataplane.sources.redis_source import RedisSource
-from switchboard_dataplane.sources.sharing import Sharing
 from switchboard_dataplane.telemetry.exporters import Telemetry, build_telemetry
 from switchboard_dataplane.telemetry.metrics import Gauges
 from switchboard_dataplane.telemetry.outcome import Observer, Outcome, OutcomeQueue
-from switchboard_dataplane.telemetry.tracing import Tracing
 from switchboard_dataplane.upstream.bound import Bounds
 from switchboard_dataplane.upstream.choose import choose_upstream
 from switchboard_dataplane.upstream.getting import Getter
 from switchboard_dataplane.upstream.probing import Prober, asking
 from switchboard_dataplane.upstream.tls import tls_context
 from switchboard_dataplane.upstream.transport import Upstream
-from switchboard_policy.errors import Malformed
 from switchboard_policy.seal import Keyring
-from switchboard_policy.store import ZERO, Pod, StoreReader
+from switchboard_policy.store import StoreReader
 
 log = logging.getLogger(__name__)
 
 #: How often the number of live pods and the scope's keys are looked at, in seconds.
 REFRESH_S: Final = 5.0
+#: What the last decisions may take to be logged at the end, in seconds.
+LAST_LOG_S: Final = 1.0
 #: Connections that wait to be accepted, for callers that come at once.
 BACKLOG: Final = 1_024
 
@@ -95,6 +99,8 @@ class DataPlane:
         self._tasks.append(asyncio.create_task(self._refresh()))
         self._tasks.append(asyncio.create_task(self.beside.peers.run()))
         self._tasks.append(asyncio.create_task(self.beside.prober.run()))
+        self._tasks.append(asyncio.create_task(self.beside.learning.journal.log.run()))
+        self._tasks.append(asyncio.create_task(self.beside.lessons.run()))
         # The admin port first: probes are answered before anybody is served.
         self.admin_port = await self._listen(
             web.Server(self.admin.handle, access_log=None), self.settings.admin
@@ -109,6 +115,9 @@ class DataPlane:
         )
         if cut_off:
             log.warning("%d requests were cut off at the drain deadline", cut_off)
+        # What is learned of the last outcomes may ask a model, too.
+        self.outcomes.drain()
+        await self.beside.background.close(LAST_WORDS_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -119,6 +128,7 @@ class DataPlane:
         await self.upstream.close()
         await self.beside.getter.close()
         self.outcomes.drain()
+        await self.beside.learning.journal.log.flush(LAST_LOG_S)
         await asyncio.to_thread(self.telemetry.shutdown)
 
     async def wait(self, told: asyncio.Event) -> None:
@@ -152,15 +162,22 @@ class DataPlane:
         while True:
             await asyncio.sleep(REFRESH_S)
             self.in_force.refresh()
+            if self.settings.routers:
+                await asyncio.to_thread(self.beside.lessons.lessons.routers.look)
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What runs beside the requests: probes, engines' metrics, and what peers tell each other."""
+    """What runs beside the requests: probes, engines' metrics, what peers tell each other, what is
+    learned, and what follows answers.
+    """
 
     getter: Getter
     peers: Peers
     prober: Prober
+    learning: Learning
+    lessons: LessonSharing
+    background: Backgrounds
 
 
 def build(
@@ -178,44 +195,52 @@ def build(
     ``observers`` take in outcomes in batches, after the metrics did. ``patience`` is for callers.
     ``clock`` is what the loop's ``time()`` asks, asked without the detour.
     """
-    loop = asyncio.get_running_loop()
-    # Chance spreads load and jitters waits; nothing secret hangs on it.
-    rng = Random()  # noqa: S311
-    live, pod = LiveRequests(), _pod(settings)
-    in_force = _in_force(
-        settings, keyring, live_pods=lambda: follower.state().live_pods, clock=clock, rng=rng
-    )
-    gauges = _gauges(
-        in_force, refused=lambda: len(follower.state().refused), dropped=lambda: outcomes.dropped
-    )
-    telemetry = build_telemetry(gauges, pod=pod.name, otlp=settings.otlp)
-    follower = Follower(
-        source,
-        pod=pod,
+    ground = Ground(
+        settings=settings,
+        source=source,
         keyring=keyring,
-        apply=in_force.apply,
+        pod=pod_of(settings),
         clock=clock,
-        random=rng,
-        disk=_disk(settings),
-        propagated=lambda ms: telemetry.metrics.propagated(ms / 1000),
+        # Chance spreads load and jitters waits; nothing secret hangs on it.
+        rng=Random(),  # noqa: S311
+        routers=routers_of(settings),
     )
-    outcomes = OutcomeQueue(observers=(telemetry.metrics.fold, *observers), later=loop.call_later)
+    live = LiveRequests()
+    in_force = build_in_force(ground, live_pods=lambda: follower.state().live_pods)
+    gauges = _gauges(
+        in_force,
+        refused=lambda: len(follower.state().refused),
+        dropped=lambda: outcomes.dropped,
+        logged=lambda: learning.journal.counts,
+    )
+    telemetry = build_telemetry(gauges, pod=ground.pod.name, otlp=settings.otlp)
+    follower = build_follower(ground, in_force, telemetry)
+    learning = _learning(ground, telemetry)
+    outcomes = OutcomeQueue(
+        observers=(telemetry.metrics.fold, learning.journal.fold, *observers),
+        later=asyncio.get_running_loop().call_later,
+    )
     tls = _tls(settings)
-    upstream = _upstream(tls)
+    upstream, getter = _upstream(tls), Getter(tls=tls, pod=ground.pod.name)
+    proxy = _proxy(
+        settings,
+        in_force=in_force,
+        attempts=_attempts(ground, in_force, upstream),
+        getter=getter,
+        observe=outcomes.put,
+        live=live,
+        learning=learning,
+        telemetry=telemetry,
+    )
     return DataPlane(
         settings=settings,
-        public=_public(
-            settings,
-            in_force=in_force,
-            upstream=upstream,
-            observe=outcomes.put,
-            live=live,
-            tracing=telemetry.tracing,
-            rng=rng,
-            patience=patience,
-        ),
+        public=_public(ground, in_force, proxy, live, learning, patience=patience),
         admin=Admin(
-            in_force=in_force, source=follower.state, live=live, exposition=telemetry.exposition
+            in_force=in_force,
+            source=follower.state,
+            live=live,
+            decisions=learning.journal.recent,
+            exposition=telemetry.exposition,
         ),
         follower=follower,
         in_force=in_force,
@@ -223,14 +248,7 @@ def build(
         outcomes=outcomes,
         telemetry=telemetry,
         upstream=upstream,
-        beside=_beside(
-            settings,
-            sharing=Sharing(source, pod=pod.name, keyring=keyring, clock=clock, random=rng),
-            in_force=in_force,
-            follower=follower,
-            getter=Getter(tls=tls, pod=pod.name),
-            rng=rng,
-        ),
+        beside=_beside(ground, in_force, follower, learning, getter, proxy.composer.background),
     )
 
 
@@ -244,105 +262,79 @@ async def serving(plane: DataPlane) -> AsyncGenerator[DataPlane]:
         await plane.stop()
 
 
-def run(settings: Settings) -> int:
-    """Run the process of a data plane until SIGTERM or SIGINT; return its exit status."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    try:
-        with _naming("--scope-key-file"):
-            if not settings.scope_key_file:
-                raise ValueError("is not set; name the file with the scope's keys")
-            keys = KeyFile(Path(settings.scope_key_file), scope=settings.scope)
-        with _naming("--redis-url"):
-            source = RedisSource(settings.redis_url, scope=settings.scope)
-        prepare_process()
-        return asyncio.run(_run(settings, source=source, keys=keys))
-    except _CannotStart as error:
-        log.error("cannot start: %s", error)  # noqa: TRY400 - a wrong setting needs no traceback
-        return 2
-
-
 def form() -> str:
     """Say whether the hot path runs "compiled" or "interpreted": see ``hatch_build.py``."""
     source = sys.modules[Proxy.__module__].__file__ or ""
     return "interpreted" if source.endswith(".py") else "compiled"
 
 
-class _CannotStart(Exception):
-    pass
+def _learning(ground: Ground, telemetry: Telemetry) -> Learning:
+    return build_learning(
+        ground.source,
+        sharing=build_sharing(ground),
+        keyring=ground.keyring,
+        keep=ground.settings.decision_log,
+        choices=telemetry.metrics.choices,
+        clock=ground.clock,
+        today=ground.today,
+        random=ground.rng,
+    )
 
 
-@contextmanager
-def _naming(flag: str) -> Generator[None]:
-    """Name the setting by which something cannot be made."""
-    try:
-        yield
-    except (OSError, Malformed, ValueError) as error:
-        raise _CannotStart(f"{flag}: {error}") from error
-
-
-async def _run(settings: Settings, *, source: RedisSource, keys: KeyFile) -> int:
-    plane = build(settings, source=source, keyring=keys.keyring)
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    status = 0
-    try:
-        await plane.start()
-        await plane.wait(told)
-    except OSError as error:
-        log.error("cannot listen: %s", error)  # noqa: TRY400 - the port is taken, no more to say
-        status = 1
-    except Exception:
-        log.exception("the data plane no longer follows its store")
-        status = 1
-    finally:
-        graceful = told.is_set()
-        await plane.stop(
-            grace_s=settings.grace_s if graceful else 0.0,
-            drain_s=settings.drain_s if graceful else 0.0,
-        )
-        with suppress(ConnectionError):
-            await source.close()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # Whoever says it once more, while the interpreter goes, changes nothing of the status.
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)
-    return status
-
-
-def _in_force(
-    settings: Settings,
-    keyring: Callable[[], Keyring],
-    *,
-    live_pods: Callable[[], int],
-    clock: Callable[[], float],
-    rng: Random,
-) -> InForce:
-    signals = SignalTable(Ejections(chance=rng.random))
-    builder = SnapshotBuilder(keyring(), zone=settings.zone)
-    in_force = InForce(builder, keyring=keyring, live_pods=live_pods, signals=signals, clock=clock)
-    signals.ejected.rule_of = in_force.breaker_rule
-    signals.ejected.is_there = in_force.is_there
-    return in_force
-
-
-def _public(
+def _proxy(
     settings: Settings,
     *,
     in_force: InForce,
-    upstream: Upstream,
+    attempts: Attempts,
+    getter: Getter,
     observe: Callable[[Outcome], None],
     live: LiveRequests,
-    tracing: Tracing | None,
-    rng: Random,
-    patience: Patience,
-) -> PublicPort:
+    learning: Learning,
+    telemetry: Telemetry,
+) -> Proxy:
+    failover = attempts.failover
+    rate, choices = learning.journal.rate, telemetry.metrics.choices
+    telling = Telling(
+        choices=choices,
+        rate=lambda said, value, source, whose: rate(said, value, source, backend=whose),
+        log=learning.journal.log.put,
+        today=attempts.today,
+        later=asyncio.get_running_loop().call_later,
+    )
+    composer = build_composer(
+        attempts,
+        post=webhooks(getter),
+        mirrored=telling.mirrored,
+        reviewed=telling.reviewed,
+    )
+    learning.journal.judge = composer.samples(telling).begin
+    return Proxy(
+        snapshot=in_force.current,
+        signals=in_force.signals,
+        failover=failover,
+        reader=failover.admission.reader,
+        admission=failover.admission,
+        attempts=attempts,
+        composer=composer,
+        observe=observe,
+        shutting_down=lambda: live.expired,
+        clock=in_force.clock,
+        rng=failover.rng,
+        notes=learning.notes,
+        tracing=telemetry.tracing,
+        detail_headers=settings.detail_headers,
+    )
+
+
+def _attempts(ground: Ground, in_force: InForce, upstream: Upstream) -> Attempts:
     loop, today = asyncio.get_running_loop(), partial(datetime.now, UTC)
-    clock = in_force.clock
-    reader = Reader(complexity=estimate_complexity, embed_intents=embed_intents)
+    clock, rng, histories = ground.clock, ground.rng, in_force.signals.histories
+    reader = Reader(
+        complexity=estimate_complexity,
+        embed_intents=embed_intents,
+        predict=ground.routers.predict,
+        past=lambda policy, session: histories.of(policy, session, clock()),
+    )
     admission = Admission(
         snapshot=in_force.current, reader=reader, signals=in_force.signals, clock=clock, rng=rng
     )
@@ -354,68 +346,83 @@ def _public(
         today=today,
         rng=rng,
     )
-    proxy = Proxy(
-        snapshot=in_force.current,
-        signals=in_force.signals,
+    return Attempts(
         failover=failover,
-        reader=reader,
-        admission=admission,
-        attempts=Attempts(
-            failover=failover,
-            hedges=in_force.hedges,
-            upstream=upstream,
-            bounds=Bounds(clock=clock, call_later=loop.call_later),
-            clock=clock,
-            today=today,
-        ),
-        observe=observe,
-        shutting_down=lambda: live.expired,
+        hedges=in_force.hedges,
+        upstream=upstream,
+        bounds=Bounds(clock=clock, call_later=loop.call_later),
         clock=clock,
-        rng=rng,
-        tracing=tracing,
-        detail_headers=settings.detail_headers,
+        today=today,
     )
+
+
+def _public(
+    ground: Ground,
+    in_force: InForce,
+    proxy: Proxy,
+    live: LiveRequests,
+    learning: Learning,
+    *,
+    patience: Patience,
+) -> PublicPort:
+    settings = ground.settings
     limit = settings.body_limit_bytes
     routes = Routes(
         proxy=proxy,
+        feedback=learning.feedback,
         live=live,
         bodies=Bodies(max(limit, settings.bodies_limit_bytes)),
         snapshot=in_force.current,
         body_limit_bytes=limit,
         patience=patience,
     )
-    return PublicPort(routes, lane=settings.lane, loop=loop, clock=clock, today=today)
+    return PublicPort(
+        routes,
+        lane=settings.lane,
+        loop=asyncio.get_running_loop(),
+        clock=ground.clock,
+        today=ground.today,
+    )
 
 
 def _beside(
-    settings: Settings,
-    *,
-    sharing: Sharing,
+    ground: Ground,
     in_force: InForce,
     follower: Follower,
+    learning: Learning,
     getter: Getter,
-    rng: Random,
+    background: Backgrounds,
 ) -> Beside:
     peers = build_peers(
-        sharing,
-        scope=settings.scope,
+        learning.journal.sharing,
+        scope=ground.settings.scope,
         in_force=in_force,
         pods=lambda: follower.state().pods,
         getter=getter,
-        clock=in_force.clock,
-        random=rng,
+        clock=ground.clock,
+        random=ground.rng,
     )
     prober = Prober(
         snapshot=in_force.current,
         signals=in_force.signals,
         ask=asking(getter),
-        clock=in_force.clock,
-        chance=rng.random,
+        clock=ground.clock,
+        chance=ground.rng.random,
     )
-    return Beside(getter, peers, prober)
+    signals = in_force.signals
+    lessons = signals.learner = Lessons(in_force.current, signals.targets, ground.routers)
+    learning.journal.learners.append(lessons.learn)
+    told = LessonSharing(lessons, learning.journal.sharing, ground.clock)
+    return Beside(getter, peers, prober, learning, told, background)
 
 
-def _gauges(in_force: InForce, *, refused: Callable[[], int], dropped: Callable[[], int]) -> Gauges:
+def _gauges(
+    in_force: InForce,
+    *,
+    refused: Callable[[], int],
+    dropped: Callable[[], int],
+    logged: Callable[[], Mapping[str, int]],
+) -> Gauges:
     return Gauges(
         in_flight=in_force.in_flight,
         ejected=in_force.ejected,
@@ -425,33 +432,15 @@ def _gauges(in_force: InForce, *, refused: Callable[[], int], dropped: Callable[
         revision=in_force.running_revision,
         refused=refused,
         dropped=dropped,
+        logged=logged,
     )
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:
-    with _naming(f"--upstream-ca-file {settings.upstream_ca_file}"):
+    with naming(f"--upstream-ca-file {settings.upstream_ca_file}"):
         return tls_context(settings.upstream_ca_file)
 
 
 def _upstream(tls: ssl.SSLContext) -> Upstream:
-    with _naming("the environment"):
+    with naming("the environment"):
         return choose_upstream(tls=tls, proxies=getproxies_environment())
-
-
-def _pod(settings: Settings) -> Pod:
-    return Pod(
-        name=settings.pod_name or socket.gethostname(),
-        revision=ZERO,
-        namespace=settings.pod_namespace,
-        uid=settings.pod_uid,
-        zone=settings.zone,
-    )
-
-
-def _disk(settings: Settings) -> DiskSnapshot | None:
-    folder = settings.state_path
-    if folder is None:
-        return None
-    with _naming("--state-dir"):
-        folder.mkdir(parents=True, exist_ok=True)
-    return DiskSnapshot(folder)

@@ -4,6 +4,7 @@ RouterError                        status  code                   what happens n
 ├─ RequestError                            the caller's fault     never tried again
 │  ├─ InvalidRequest                  400  invalid_value, …
 │  ├─ NoRoute                         404  model_not_found
+│  ├─ UnknownDecision                 404  decision_not_found
 │  ├─ UnknownPath                     404  unknown_url
 │  ├─ WrongMethod                     405  method_not_allowed
 │  ├─ BodyTooSlow                     408  body_timeout
@@ -90,6 +91,13 @@ class NoRoute(RequestError):
 
     status = 404
     code = "model_not_found"
+
+
+class UnknownDecision(RequestError):
+    """No pod of this gateway made a decision of that id."""
+
+    status = 404
+    code = "decision_not_found"
 
 
 class UnknownPath(RequestError):

@@ -1,6 +1,7 @@
 """What the process asks of the machine before it serves."""
 
 import gc
+import os
 import resource
 from contextlib import suppress
 from typing import Final
@@ -9,12 +10,25 @@ from typing import Final
 #: streams that begin at once are as many live objects, and looking through all of them again and
 #: again would hold up everybody.
 GC_THRESHOLDS: Final = (20_000, 20, 20)
+#: How numpy is told to use one thread, which must be before it is loaded: what decisions multiply
+#: is small, and on a busy machine a second thread made them wait ten times as long.
+ONE_THREAD: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def prepare_process() -> None:
-    """Take all the open files that the machine allows, and collect garbage rarely."""
+    """Take all the open files that the machine allows, collect garbage rarely, multiply alone."""
+    use_one_thread()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # A stream is two sockets; the usual soft limit is 1,024. macOS refuses its own hard limit.
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.set_threshold(*GC_THRESHOLDS)
+
+
+def use_one_thread() -> None:
+    """Have numpy multiply in one thread, unless the environment says how many it may use.
+
+    Sums come out the same then, to the last bit, however many cores there are.
+    """
+    for name in ONE_THREAD:
+        os.environ.setdefault(name, "1")

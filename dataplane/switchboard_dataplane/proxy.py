@@ -9,16 +9,19 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from switchboard_dataplane.admission import Admission
 from switchboard_dataplane.attempts import Attempts
 from switchboard_dataplane.call import Call
+from switchboard_dataplane.composed.aside import edited
+from switchboard_dataplane.composed.composer import Composer
 from switchboard_dataplane.decision.decide import decide
 from switchboard_dataplane.decision.match import find_policy
 from switchboard_dataplane.decision.running import Snapshot
 from switchboard_dataplane.decision.scene import Rng
 from switchboard_dataplane.decision.verdict import (
+    Candidate,
     Decision,
     Plan,
     Rejection,
@@ -35,6 +38,7 @@ from switchboard_dataplane.errors import (
     UpstreamError,
 )
 from switchboard_dataplane.failover import Failover
+from switchboard_dataplane.learning.noting import Notes
 from switchboard_dataplane.reader import Reader
 from switchboard_dataplane.signals.endpoints import SignalTable
 from switchboard_dataplane.telemetry.outcome import Outcome
@@ -48,9 +52,12 @@ from switchboard_dataplane.wire.answers import Answer, error_answer, error_event
 from switchboard_dataplane.wire.asks import Ask, read_ask
 from switchboard_dataplane.wire.headers import to_caller
 from switchboard_dataplane.wire.restart import Sent, joined
-from switchboard_policy.ir import Api
+from switchboard_policy.ir import Api, Learning
+from switchboard_policy.names import HEADER_DECISION, HEADER_REVIEW
 
 log = logging.getLogger(__name__)
+
+_ANY_OK: Final = range(200, 300)
 
 
 class Caller(Protocol):
@@ -100,6 +107,8 @@ class Proxy:
 
     ``snapshot`` returns the one in force, None before the first. ``shutting_down`` says that the
     drain deadline is over: a cancelled request then ends with an error instead of silence.
+    ``composer`` answers what takes more than one answer; ``notes`` are taken of requests whose
+    policy learns.
     """
 
     snapshot: Callable[[], Snapshot | None]
@@ -112,6 +121,8 @@ class Proxy:
     shutting_down: Callable[[], bool]
     clock: Callable[[], float]
     rng: Rng
+    composer: Composer
+    notes: Notes | None = None
     tracing: Tracing | None = None
     detail_headers: bool = True
 
@@ -163,20 +174,63 @@ class Proxy:
             if policy is not None and policy.readings:
                 await self.reader.read(policy, ask.view)
         verdict = decide(snapshot, ask.view, self.signals, now=self.clock(), rng=self.rng)
+        if not isinstance(verdict, Rejection) and verdict.plan.rule.classifies:
+            call.plan = verdict.plan
+            await self.composer.classify(call, ask, verdict.plan)
+            verdict = decide(snapshot, ask.view, self.signals, now=self.clock(), rng=self.rng)
         if isinstance(verdict, Waiting):
             verdict = await self.admission.wait(call, ask.view, verdict)
         if isinstance(verdict, Rejection):
-            call.rejection = verdict
+            self._note_rejection(caller, call, snapshot, verdict)
             raise _rejected(verdict)
         call.plan = verdict.plan
+        learning = verdict.plan.policy.spec.learning
+        if learning is not None:
+            caller = self._note(caller, call, learning)
         first = verdict.candidate if isinstance(verdict, Decision) else None
         self.failover.budgets[verdict.plan.policy.name].count_request(self.clock())
+        if verdict.plan.rule.composed or call.composition is not None:
+            await self._compose(caller, call, ask, verdict.plan, first)
+            return
         answer = await self.attempts.first_answer(call, ask, verdict.plan, caller.headers, first)
         call.status = answer.status
         if isinstance(answer, WholeAnswer):
             await caller.send(Answer(answer.status, self._headers(call, answer), answer.body))
         else:
             await self._stream(caller, call, ask, call.plan, answer)
+
+    async def _compose(
+        self, caller: Caller, call: Call, ask: Ask, plan: Plan, first: Candidate | None
+    ) -> None:
+        """Answer a request of a rule that has more done with it than to send it to a backend."""
+        sequel = self.composer.begin(call, plan)
+        listener = sequel.listen(caller)
+        try:
+            answer = await self.composer.answer(call, ask, plan, caller.headers, first)
+            call.status = answer.status
+            self.composer.mark(sequel, call, answer.status)
+            if isinstance(answer, WholeAnswer):
+                await listener.send(Answer(answer.status, self._headers(call, answer), answer.body))
+            else:
+                await self._stream(listener, call, ask, call.plan or plan, answer)
+            self.composer.end(sequel, call, ask, plan, caller.headers)
+        finally:
+            sequel.leave()
+
+    def _note_rejection(
+        self, caller: Caller, call: Call, snapshot: Snapshot, rejection: Rejection
+    ) -> None:
+        call.rejection = rejection
+        policy = snapshot.policies.get(rejection.policy)
+        if policy is not None and policy.spec.learning is not None:
+            self._note(caller, call, policy.spec.learning)
+
+    def _note(self, caller: Caller, call: Call, learning: Learning) -> Caller:
+        """Begin to note what the policy learns by; return the caller, overheard if need be."""
+        if self.notes is None:
+            return caller
+        noted = call.noted = self.notes.begin(learning)
+        return noted.listen(caller, self.notes.room)
 
     async def _stream(
         self, caller: Caller, call: Call, ask: Ask, plan: Plan, answer: StreamedAnswer
@@ -252,6 +306,8 @@ class Proxy:
             # Nothing of it can stand in a stream.
             raise broke
         answer.opening = joined(answer.opening, self._details(call))
+        if call.composition is not None and call.composition.edits is not None:
+            edited(answer, call.composition.edits)
         return answer
 
     async def _refuse(self, caller: Caller, call: Call, error: RouterError) -> None:
@@ -267,18 +323,35 @@ class Proxy:
         await caller.send(Answer(answer.status, headers, answer.body))
 
     def _headers(self, call: Call, answer: WholeAnswer | StreamedAnswer) -> list[tuple[str, str]]:
-        return [*to_caller(answer.headers), *self._details(call)]
+        headers = [*to_caller(answer.headers), *self._details(call)]
+        if call.composition is not None and call.composition.review and answer.status in _ANY_OK:
+            headers.append((HEADER_REVIEW, call.composition.review))
+        return headers
 
     def _details(self, call: Call) -> list[tuple[str, str]]:
-        return call.details() if self.detail_headers else []
+        details = call.details() if self.detail_headers else []
+        if call.noted is not None:
+            details.append((HEADER_DECISION, call.noted.id))
+        return details
 
     def _settle(self, call: Call) -> None:
         now, signal = self.clock(), call.holding
         if signal is not None:
             signal.released(now, since=call.attempt_at)
+        if self.notes is not None and call.noted is not None and call.ask is not None:
+            self.notes.end(call.noted, call.ask.view, call.plan, call.reason())
         outcome = call.outcome(now)
         if signal is not None and call.wrote_whole_stream:
             signal.wrote(outcome.output_tokens or 0, outcome.duration_s - (call.ttft_s or 0.0), now)
+        plan = call.plan
+        if plan is not None and plan.policy.recalls and plan.view.session:
+            self.signals.histories.take(
+                plan.policy.name,
+                plan.view.session,
+                outcome.spent_microdollars / 1e6,
+                outcome.backend if outcome.answered else "",
+                now,
+            )
         self.observe(outcome)
         if call.span is not None:
             call.span.end(outcome)

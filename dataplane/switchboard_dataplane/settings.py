@@ -1,10 +1,14 @@
 """The settings of a data plane: each one a flag, and an environment variable SWITCHBOARD_*."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
+
+from switchboard_policy.errors import Malformed
+from switchboard_policy.store import Retention
 
 _PREFIX: Final = "SWITCHBOARD_"
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
@@ -13,6 +17,15 @@ _OTLP_ENDPOINTS: Final = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+)
+
+#: What numbers may be: the least, the most, and of what.
+_BOUNDS: Final = (
+    ("grace_s", 0, 3_600, " seconds"),
+    ("drain_s", 0, 3_600, " seconds"),
+    ("body_limit_bytes", 1, 1024**3, ""),
+    ("decision_log_entries", 0, 10_000_000, ""),
+    ("decision_log_age_s", 1, 31_536_000, " seconds"),
 )
 
 
@@ -36,12 +49,17 @@ class Settings:
     pod_namespace: str = _said("", "namespace of this pod")
     pod_uid: str = _said("", "UID of this pod")
     state_dir: str = _said("", "folder for the last good snapshot; none is kept if empty")
+    routers: str = _said("", "folder of learned routers that policies may name, by their digests")
     grace_s: float = _said(5.0, "after SIGTERM: listen on, not ready, for this long")
     drain_s: float = _said(30.0, "after the grace: let live requests run for this long")
     body_limit_bytes: int = _said(32 * 1024 * 1024, "largest body of a request")
     bodies_limit_bytes: int = _said(
         256 * 1024 * 1024, "what bodies on their way hold together, and one of them at least"
     )
+    decision_log_entries: int = _said(
+        100_000, "entries of the scope's decision log in the store; 0: none is kept there"
+    )
+    decision_log_age_s: float = _said(604_800.0, "age at which entries of it go")
     detail_headers: bool = _said(True, "say in x-switchboard-* headers how a request was routed")  # noqa: FBT003
     lane: bool = _said(True, "serve model routes by the fast lane; else by aiohttp, like the rest")  # noqa: FBT003
     upstream_ca_file: str = _said("", "PEM file of authorities to trust beside the system's")
@@ -52,6 +70,16 @@ class Settings:
     def state_path(self) -> Path | None:
         """The folder for the last good snapshot, None if none is kept."""
         return Path(self.state_dir) if self.state_dir else None
+
+    @property
+    def routers_path(self) -> Path | None:
+        """The folder of learned routers, None if there is none."""
+        return Path(self.routers) if self.routers else None
+
+    @property
+    def decision_log(self) -> Retention:
+        """How much the scope's decision log keeps."""
+        return Retention(self.decision_log_entries, round(self.decision_log_age_s * 1000))
 
 
 def parse_settings(argv: Sequence[str], env: Mapping[str, str], *, prog: str) -> Settings:
@@ -119,13 +147,26 @@ def _problem(settings: Settings) -> str:
             split_address(address)
         except ValueError as error:
             return f"--{name}: {error}"
-    for name, seconds in (("grace-s", settings.grace_s), ("drain-s", settings.drain_s)):
-        if not 0 <= seconds <= 3_600:  # noqa: PLR2004
-            return f"--{name}: {seconds:g} is not in 0..3600 seconds"
-    if not 1 <= settings.body_limit_bytes <= 1024**3:
-        return f"--body-limit-bytes: {settings.body_limit_bytes} is not in 1..{1024**3}"
+    for name, least, most, unit in _BOUNDS:
+        value = getattr(settings, name)
+        if not least <= value <= most:
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            return f"--{name.replace('_', '-')}: {shown} is not in {least}..{most}{unit}"
     if settings.bodies_limit_bytes < 1:
         return f"--bodies-limit-bytes: {settings.bodies_limit_bytes} is less than 1"
     if settings.log_level not in ("debug", "info", "warning", "error"):
         return f"--log-level: {settings.log_level!r} is none of debug, info, warning, error"
     return ""
+
+
+class CannotStart(Exception):
+    """A data plane cannot be made as it is told; says by which setting."""
+
+
+@contextmanager
+def naming(flag: str) -> Generator[None]:
+    """Name the setting by which something cannot be made; raises CannotStart."""
+    try:
+        yield
+    except (OSError, Malformed, ValueError) as error:
+        raise CannotStart(f"{flag}: {error}") from error

@@ -5,7 +5,7 @@ backend, an edit of a policy that policy and the index of model names; the rest 
 the snapshot before.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -20,10 +20,10 @@ from switchboard_dataplane.decision.running import (
     Snapshot,
     Wildcard,
 )
-from switchboard_dataplane.lowering import lower_policy
+from switchboard_dataplane.lowering import lower_policy, routers_of
 from switchboard_policy import ir
 from switchboard_policy.errors import BadSeal, ExpressionError
-from switchboard_policy.facts import Facts, Program, request_facts
+from switchboard_policy.facts import Facts, Program, answer_facts, request_facts
 from switchboard_policy.names import origin
 from switchboard_policy.seal import Keyring
 
@@ -51,14 +51,24 @@ class _InForce:
 class SnapshotBuilder:
     """Builds each snapshot from the one before and what changed.
 
-    ``keyring`` opens credentials; ``zone`` is the data plane's own.
+    ``keyring`` opens credentials; ``zone`` is the data plane's own. ``has_router`` says whether the
+    learned router of a digest is there.
     """
 
-    def __init__(self, keyring: Keyring, *, zone: str = "") -> None:
+    def __init__(
+        self,
+        keyring: Keyring,
+        *,
+        zone: str = "",
+        has_router: Callable[[str], bool] = lambda digest: False,
+    ) -> None:
         self._keyring = keyring
         self._zone = zone
+        self._has_router = has_router
         self._facts: Facts = request_facts()
+        self._answer_facts: Facts = answer_facts()
         self._compile = lru_cache(PROGRAMS_MAX)(self._facts.compile)
+        self._compile_accepts = lru_cache(PROGRAMS_MAX)(self._answer_facts.compile)
         self._entries = _InForce()
         self._policies: dict[str, Policy] = {}
         self._backends: dict[str, Backend] = {}
@@ -85,9 +95,10 @@ class SnapshotBuilder:
     ) -> tuple[Snapshot, Mapping[str, str]]:
         """Build the next snapshot; return it and, by object key, what is refused and why.
 
-        A policy that cannot run keeps its last good form. A credential that does not open, and a
-        URL that cannot be called, make their backend unusable: its old address is not what the
-        policies now in force were compiled for.
+        A policy that cannot run keeps its last good form. For a router that is named and is not
+        there the one that ships stands in: everything else of the policy holds, guardrails first. A
+        credential that does not open, and a URL that cannot be called, make their backend unusable:
+        its old address is not what the policies now in force were compiled for.
         """
         gone = set(removed)
         self._drop(gone)
@@ -145,16 +156,25 @@ class SnapshotBuilder:
 
     def _build_policy(self, key: str, entry: ir.Policy) -> None:
         try:
-            lowered = lower_policy(entry, self._program)
+            lowered = lower_policy(entry, self._program, self._accepts)
         except ExpressionError as error:
             self._refused[key] = str(error)
             return
         before = self._policies.get(entry.name)
+        missing = next((one for one in routers_of(entry) if not self._has_router(one)), "")
+        if missing:
+            # It holds all the same, for it may have brought a guardrail.
+            self._refused[key] = (
+                f"its router {missing} is not in --routers: the one that ships takes its place"
+            )
         self._claims_moved |= before is None or _claims(before.spec) != _claims(entry)
         self._policies[entry.name] = lowered
 
     def _program(self, source: str) -> Program | None:
         return self._compile(source) if source else None
+
+    def _accepts(self, source: str) -> Program | None:
+        return self._compile_accepts(source) if source else None
 
     def _build_backend(self, name: str) -> None:
         spec = self._entries.backends.get(name)
@@ -215,6 +235,7 @@ class SnapshotBuilder:
             exact=self._exact,
             wildcards=self._wildcards,
             facts=self._facts,
+            answer_facts=self._answer_facts,
             zone=self._zone,
             live_pods=max(1, live_pods),
             reads=any(policy.readings for policy in self._policies.values()),

@@ -43,6 +43,7 @@ REQUEST_FACTS: Final[Mapping[str, cel.Type]] = {
     "request.latencyClass": _STRING,
     "request.minQuality": _DOUBLE,
     "request.labels": _DOUBLE_MAP,
+    "request.arm": _STRING,
     "signals.task": _STRING,
     "signals.domain": _STRING,
     "signals.language": _STRING,
@@ -54,6 +55,21 @@ REQUEST_FACTS: Final[Mapping[str, cel.Type]] = {
     "signals.pii": _STRINGS,
     "signals.secrets": _STRINGS,
     "signals.intents": _STRINGS,
+    "signals.sessionCost": _DOUBLE,
+    "signals.lastModel": _STRING,
+}
+
+#: What a cascade's ``when`` may read: of the answer that is judged. Its length is in characters;
+#: ``cut`` says that it ended at its limit of tokens, ``json`` that the text is a JSON value.
+ANSWER_FACTS: Final[Mapping[str, cel.Type]] = {
+    "answer.text": _STRING,
+    "answer.length": cel.Type.INT,
+    "answer.finishReason": _STRING,
+    "answer.empty": cel.Type.BOOL,
+    "answer.refused": cel.Type.BOOL,
+    "answer.cut": cel.Type.BOOL,
+    "answer.json": cel.Type.BOOL,
+    "answer.toolCalls": cel.Type.INT,
 }
 
 #: What a guardrail's ``require`` may read: known when the policy is compiled.
@@ -135,9 +151,23 @@ class Facts:
         return self._env.Activation(values)
 
 
+def regex_fault(pattern: str) -> str:
+    """Say why a pattern is no RE2 expression; "" if it is one."""
+    env = cel.NewEnv(variables={"pattern": _STRING})
+    found = env.compile('"".matches(pattern)').eval(env.Activation({"pattern": pattern}))
+    if found.type() == cel.Type.BOOL:
+        return ""
+    return str(found.value()).partition("invalid regular expression: ")[2] or "it is malformed"
+
+
 def request_facts() -> Facts:
     """Build the environment of ``when``."""
     return Facts(REQUEST_FACTS)
+
+
+def answer_facts() -> Facts:
+    """Build the environment of a cascade's ``when``."""
+    return Facts(ANSWER_FACTS)
 
 
 def backend_facts() -> Facts:

@@ -30,7 +30,7 @@ Task = Literal[
     "classification",
     "tools",
 ]
-SelectBy = Literal["Complexity", "Quality", "Task"]
+SelectBy = Literal["Complexity", "Quality", "Task", "Neighbours", "Classifier", "Bandit"]
 
 
 class HeaderMatch(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -56,6 +56,7 @@ class Match(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     system_prompt: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ()
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -109,18 +110,57 @@ class Tier(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     spill: Spill | None = None
 
 
+class Asked(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A model that the gateway asks a question of its own; ``instructions`` are added to that.
+
+    ``backend`` is "" where the one that was named may not serve: then there is no answer.
+    """
+
+    backend: str
+    timeout_ms: int = 10_000
+    instructions: str = ""
+
+
+class Judge(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A model that says how good an answer is; from ``min_permille`` on it is good enough."""
+
+    asked: Asked
+    min_permille: int = 600
+
+
+class Bandit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a select learns which tier pays: a tier's quality, less its cost times a weight.
+
+    The cost is that of the request as a share of the dearest tier's. At most ``explore_permille``
+    of the requests take another tier than the best known. A tier that is known to answer worse
+    than ``min_quality_permille`` is left out.
+    """
+
+    explore_permille: int = 50
+    cost_weight_permille: int = 20
+    min_quality_permille: int = 0
+
+
 class Select(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Which of a rule's tiers, from the weakest to the strongest, a request starts with.
 
     ``thresholds_permille`` rise, one fewer than tiers; without them ``strong_share_permille`` of
-    the requests go to the last tier. ``tasks`` are (task, number of the tier).
+    the requests go to the last tier, or as many as hold ``target_quality_permille``. ``tasks`` are
+    (task, number of the tier). Quality and Neighbours give up ``max_quality_loss_permille`` for
+    cost, or take the best tier for ``target_cost_picodollars`` a request where that is said.
+    ``router`` is the digest of the learned router, "" for the one that ships.
     """
 
     by: SelectBy
     thresholds_permille: tuple[int, ...] = ()
     strong_share_permille: int | None = None
+    target_quality_permille: int | None = None
     max_quality_loss_permille: int = 0
+    target_cost_picodollars: int | None = None
     tasks: tuple[tuple[Task, int], ...] = ()
+    classifier: Asked | None = None
+    bandit: Bandit | None = None
+    router: str = ""
     margin_permille: int = 20
     stronger_when_unsure: bool = True
     downgrade: bool = True
@@ -135,14 +175,74 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     threshold_permille: int = 400
 
 
+class Cascade(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The tiers are asked from the first on until an answer passes all checks that are said.
+
+    ``confidence_permille`` is the least mean probability of the answer's tokens, ``agreement`` the
+    backend whose answer must come to the same ("" for one that may not serve), ``when`` a condition
+    over ``answer.*`` and ``regex`` an RE2 expression over its text, ``json_schema`` a schema in
+    JSON. What the last tier says is not checked. A streamed answer is held back until it is whole,
+    for ``hold_chars`` of content and ``hold_ms`` at most; then it is sent unjudged, or the next
+    tier is asked.
+    """
+
+    confidence_permille: int | None = None
+    agreement: str | None = None
+    when: str = ""
+    regex: str = ""
+    json_schema: str = ""
+    judge: Judge | None = None
+    hold_chars: int = 16_000
+    hold_ms: int = 30_000
+    send_unjudged: bool = True
+
+
+class Ensemble(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """So many backends answer, and the judge's choice goes out, or without one the most common.
+
+    A request whose answers are foreseen to cost more than ``max_cost_picodollars`` is answered by
+    one of them.
+    """
+
+    candidates: int
+    judge: Asked | None = None
+    max_cost_picodollars: int | None = None
+
+
+class Mirror(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A backend that gets a share of the requests once more, whose answers nobody sees.
+
+    All pods together spend ``max_cost_picodollars`` an hour on it at most.
+    """
+
+    backend: str
+    sample_permille: int
+    max_cost_picodollars: int
+    judge: Asked | None = None
+
+
+class Review(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Answers are marked for review, and told to a webhook: with the texts only if so said."""
+
+    webhook: str
+    texts: bool = False
+
+
 class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The first rule whose ``match`` and ``when`` both hold decides the tiers, in order."""
+    """The first rule whose ``match`` and ``when`` both hold decides the tiers, in order.
+
+    At most one of ``select``, ``cascade`` and ``ensemble`` is said.
+    """
 
     name: str
     tiers: tuple[Tier, ...]
     match: Match | None = None
     when: str = ""
     select: Select | None = None
+    cascade: Cascade | None = None
+    ensemble: Ensemble | None = None
+    mirror: Mirror | None = None
+    review: Review | None = None
 
 
 class Guardrail(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -166,6 +266,26 @@ class Hedge(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
     after_ms: int = 0
     budget_permille: int = 20
+
+
+class Arm(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One side of a comparison, and its share of the callers."""
+
+    name: str
+    weight: int = 1
+
+
+class Learning(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Decisions are logged, and rated: by callers, and a share of them by ``judge``.
+
+    ``texts`` are kept in the log if so said. All pods together spend
+    ``judge_max_cost_picodollars`` an hour on the judge at most.
+    """
+
+    texts: bool = False
+    judge: Asked | None = None
+    judge_sample_permille: int = 0
+    judge_max_cost_picodollars: int = 0
 
 
 class Policy(
@@ -193,6 +313,8 @@ class Policy(
     restart_within_chars: int = 0
     hedge: Hedge | None = None
     intents: tuple[Intent, ...] = ()
+    arms: tuple[Arm, ...] = ()
+    learning: Learning | None = None
 
 
 class Capabilities(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -96,7 +96,7 @@ def compare_simulated(*, smoke: bool) -> list[str]:
 def measure_all(cases: Sequence[Case], requests: int, repeats: int) -> dict[str, Figures]:
     """Measure all cases, as many at a time as there are cores."""
     one = partial(measure, requests=requests, repeats=repeats)
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("forkserver")) as pool:
         return dict(zip([case.name for case in cases], pool.map(one, cases), strict=True))
 
 

@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument(
         "--nice", type=int, default=0, help="priority of all of it; below 0 takes root"
     )
-    parser.add_argument("--smoke", action="store_true", help="a second of everything, for CI")
+    parser.add_argument("--smoke", action="store_true", help="half a second of everything, for CI")
     args = parser.parse_args()
     chosen = [COMPARE, *modes.MODES] if args.smoke or args.mode == "all" else [args.mode]
     only = args.only.split(",") if args.only else None
@@ -72,7 +72,7 @@ def main() -> None:
     if args.seconds:
         scale = modes.Scale(args.seconds, scale.streams, scale.requests)
     if args.smoke:
-        only, plan, scale = only or OURS, Plan(1, 1.0), modes.SMOKE
+        only, plan, scale = only or OURS, Plan(1, 0.5), modes.SMOKE
     try:
         cores = take_cores()
         wrong = list[str]()

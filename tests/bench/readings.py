@@ -9,11 +9,13 @@ and writes ``.bench/readings.json``. ``--smoke``: only as often as shows that it
 import argparse
 import asyncio
 import gc
+import re
 from collections.abc import Awaitable, Callable
+from random import Random
 from statistics import median, quantiles
 from time import perf_counter, thread_time_ns
 
-from figures import save_figures
+from figures import REPO, save_figures
 
 from fakes.policies import view
 from switchboard_dataplane.decision.request import RequestView
@@ -25,6 +27,8 @@ TURNS = 2_000
 BIG_TURNS = 5
 SCANS = ("pii", "secrets", "injection")
 ALL = "all"
+
+_NAMES = re.compile(r"\b[A-Z][a-z]{2,11}\b")
 
 _PROSE = (
     "The scheduler looks at every node in turn, drops those that cannot run the pod, and ranks the"
@@ -56,6 +60,39 @@ def small() -> list[str]:
 def big() -> str:
     """Return one prompt of all kinds, mixed."""
     return _filled(_PROSE * 3 + _LETTER + _CODE * 2 + _LOG * 2, BIG_CHARS)
+
+
+def varied(count: int) -> list[str]:
+    """Return prompts of the four kinds in turn, of which no two are alike, of PROMPT_CHARS each.
+
+    Prose and code are this project's own; names and numbers of letters and logs are drawn.
+    """
+    rng = Random(1)
+    prose = "\n".join(path.read_text() for path in sorted((REPO / "docs").glob("*.md")))
+    sources = sorted((REPO / "dataplane" / "switchboard_dataplane").rglob("*.py"))
+    code = "\n".join(path.read_text() for path in sources)
+    words = sorted(set(_NAMES.findall(prose)))
+    makers = (
+        lambda: _cut(prose, rng),
+        lambda: _drawn(_LETTER, words, rng),
+        lambda: _cut(code, rng),
+        lambda: _drawn(_LOG, words, rng),
+    )
+    return [makers[turn % len(makers)]() for turn in range(count)]
+
+
+def _cut(text: str, rng: Random) -> str:
+    start = rng.randrange(len(text) - PROMPT_CHARS)
+    return text[start : start + PROMPT_CHARS]
+
+
+def _drawn(pattern: str, words: list[str], rng: Random) -> str:
+    """Return the same text over and over with other names and other digits each time."""
+    said = ""
+    while len(said) < PROMPT_CHARS:
+        said += _NAMES.sub(lambda _: rng.choice(words), pattern)
+    digits = (str(rng.randrange(10)) if one.isdigit() else one for one in said[:PROMPT_CHARS])
+    return "".join(digits)
 
 
 def time_small(names: tuple[str, ...], turns: int) -> tuple[float, float]:

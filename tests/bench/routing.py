@@ -17,8 +17,11 @@ from typing import Any
 
 from figures import save_figures
 from routing_data import experiments
+from routing_data.bandit import DRAWS, bandit
+from routing_data.held import held
 from routing_data.made_up import made_up_sets
 from routing_data.plot import draw
+from routing_data.shipped import shipped
 from routing_data.tables import Sets, load_sets
 
 from switchboard_dataplane.choosing.predict import LARGE, SMALL, shipped_router
@@ -73,6 +76,9 @@ def measure(sets: Sets, *, smoke: bool) -> dict[str, Any]:
         "mmlu_pro_flash_pro": experiments.mmlu_pro(sets),
         "cascade_gsm8k": experiments.cascade(sets),
         "mix9": experiments.mix9(sets),
+        "shipped": shipped(sets),
+        "bandit_mix9": bandit(sets, 1 if smoke else DRAWS),
+        "held_mix9": held(sets, 1 if smoke else DRAWS),
     }
     transfer = experiments.zero_shot(sets)
     found["zero_shot"] = {name: one["apgr"] for name, one in transfer.items()}
@@ -118,7 +124,27 @@ def show(found: dict[str, Any]) -> None:
     print("\nzero shot, APGR")
     for name, row in found["zero_shot_details"].items():
         print(f"{name:<22}" + "  ".join(f"{key} {value}" for key, value in row.items()))
+    show_shipped(found["shipped"])
+    print("\nbandit beside the best single model in hindsight")
+    for name, row in found["bandit_mix9"].items():
+        print(f"{name:<26}{row}")
+    print("\nwhat a policy declares, and by how much it is off")
+    for name in ("share", "quality"):
+        for declared, row in found["held_mix9"][name].items():
+            print(f"{name} {declared:<20}{row}")
     print(f"\ndecision_ms  {found['decision_ms']}")
+
+
+def show_shipped(found: dict[str, Any]) -> None:
+    """Print what the router that ships orders requests by, beside what else there is, APGR."""
+    print("\nthe router that ships, without the questions that it routes, APGR")
+    for name, row in found.items():
+        if name == "pooled":
+            print(f"{name:<24}{row}")
+            continue
+        orders = {key: row[key]["apgr"] for key in ("complexity", "difficulty", "length")}
+        error, interval = row["calibration_error"], row["interval_95"]["apgr"]
+        print(f"{name:<24}{orders}  95 % {interval}  calibration error {error}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from cluster.control_plane import ControlPlane
-from cluster.processes import ChildProcess, free_port
+from cluster.processes import ChildProcess, free_port, pause
 from cluster.redis_server import RedisServer
 
 COMMAND = [sys.executable, "-m", "switchboard_cli"]
@@ -57,7 +57,8 @@ class Running:
 class Line:
     """One gateway, or more, with everything that it needs, in a namespace of its own.
 
-    ``redis_url`` is where the planes look for the store, if not at ``redis`` itself.
+    ``redis_url`` is where the planes look for the store, if not at ``redis`` itself. The processes
+    are ``forked``, or executed as in a cluster.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Line:
         *,
         redis_url: str = "",
         gateways: Sequence[str] = ("default",),
+        forked: bool = True,
     ) -> None:
         self._stack = ExitStack()
         self.folder = folder
@@ -77,6 +79,7 @@ class Line:
         self.gateways = gateways
         self.label = {"line": folder.name.replace("_", "-").strip("-")[:40]}
         self.namespace = plane.create_namespace("line", labels=self.label)
+        self._forked = forked
         self._started = 0
 
     def close(self) -> None:
@@ -179,15 +182,18 @@ class Line:
     def _start(self, name: str, *arguments: str | Path) -> ChildProcess:
         self._started += 1
         log = self.folder / f"{self._started:02}-{name}.log"
-        return self._stack.enter_context(ChildProcess([*COMMAND, *arguments], log=log))
+        return self._stack.enter_context(
+            ChildProcess([*COMMAND, *arguments], log=log, forked=self._forked)
+        )
 
 
 def eventually(ask: Callable[[], T | None], *, what: str, timeout_s: float = WAIT_S) -> T:
     """Ask until the answer is true, and return it; fails with the last answer."""
-    deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
     while True:
         answer = ask()
         if answer:
             return answer
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what} ({answer!r})"
-        time.sleep(POLL_S)
+        waited_s = time.monotonic() - began
+        assert waited_s < timeout_s, f"not within {timeout_s:g} s: {what} ({answer!r})"
+        pause(waited_s, at_least_s=POLL_S)

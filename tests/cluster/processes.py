@@ -15,13 +15,24 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from cluster.forked import Forked
+
 LOOPBACK = "127.0.0.1"
 PORTS = range(10_000, 30_000)
 """Below the ports that the kernel gives to outgoing connections, so none of those takes one."""
 PORT_TRIES = 100
 POLL_SECONDS = 0.02
+POLL_MAX_SECONDS = 0.25
+WAITED_SHARE = 0.05
 PROBE_SECONDS = 1.0
 LOG_TAIL_LINES = 40
+MEASURED = {"COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"}
+"""Set where the lines that run are counted: of processes that are executed, not forked."""
+
+
+def pause(waited_s: float, *, at_least_s: float = POLL_SECONDS) -> None:
+    """Sleep before asking again, the longer the longer it has taken: a twentieth is soon enough."""
+    time.sleep(max(at_least_s, min(waited_s * WAITED_SHARE, POLL_MAX_SECONDS)))
 
 
 class StartFailed(Exception):
@@ -71,13 +82,28 @@ def http_status(
         connection.close()
 
 
+def _execute(
+    command: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path
+) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
+        )
+
+
 class ChildProcess:
     """One program with its children, in a process group of its own.
 
     Output goes to the file ``log`` (appended to). ``env`` is added to the environment of the test.
-    A watcher kills the whole group when the test process dies, however it dies: it waits on a pipe
-    that only the test process holds. (PR_SET_PDEATHSIG would fire when the *thread* that started
-    the child ends.)
+    A command of ours may be ``forked``: ``cluster.forked``. A watcher kills the whole group when
+    the test process dies, however it dies: it waits on a pipe that only the test process holds.
+    (PR_SET_PDEATHSIG would fire when the *thread* that started the child ends.)
     """
 
     def __init__(
@@ -87,19 +113,14 @@ class ChildProcess:
         log: Path,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        forked: bool = False,
     ) -> None:
         self.command = [str(part) for part in command]
         self.log = log
-        with log.open("ab") as output:
-            self._child = subprocess.Popen(
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
-                cwd=cwd,
-                start_new_session=True,
-            )
+        start = Forked if forked and not MEASURED & os.environ.keys() else _execute
+        self._child = start(
+            self.command, log=log, env={**os.environ, **(env or {})}, cwd=cwd or Path.cwd()
+        )
         self._watcher = subprocess.Popen(
             ["/bin/sh", "-c", 'read -r _; kill -KILL "-$1"', "watcher", str(self.pid)],
             stdin=subprocess.PIPE,
@@ -129,13 +150,14 @@ class ChildProcess:
 
     def wait_until(self, ready: Callable[[], bool], *, what: str, timeout_s: float = 30) -> None:
         """Poll ``ready``; raises StartFailed when the child ends first or the time is up."""
-        deadline = time.monotonic() + timeout_s
+        began = time.monotonic()
         while not ready():
             if not self.running:
                 raise StartFailed(self._complaint(f"ended with status {self.returncode}"))
-            if time.monotonic() > deadline:
+            waited_s = time.monotonic() - began
+            if waited_s > timeout_s:
                 raise StartFailed(self._complaint(f"no {what} within {timeout_s} s"))
-            time.sleep(POLL_SECONDS)
+            pause(waited_s)
 
     def wait_for_port(self, port: int, *, timeout_s: float = 30) -> None:
         self.wait_until(lambda: port_open(port), what=f"port {port}", timeout_s=timeout_s)

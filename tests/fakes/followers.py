@@ -18,7 +18,10 @@ from switchboard_policy.store import (
     Line,
     Manifest,
     Pod,
+    Record,
+    Recorded,
     Registered,
+    Retention,
     Revision,
     StoreReader,
     Word,
@@ -135,6 +138,12 @@ class FaultyReader:
         found = await self._through().shared(after, timeout_ms=timeout_ms)
         self._through()
         return found
+
+    async def record(self, records: Sequence[Record], *, keep: Retention) -> None:
+        await self._through().record(records, keep=keep)
+
+    async def recorded(self, after: str, *, limit: int) -> Recorded:
+        return await self._through().recorded(after, limit=limit)
 
     def _through(self) -> StoreReader:
         if self.cut:

@@ -61,6 +61,7 @@ class PlainLane:
     def __post_init__(self) -> None:
         routes = Routes(
             proxy=self.echo,
+            feedback=self.echo,
             live=self.live,
             bodies=Bodies(BODIES_LIMIT_BYTES),
             snapshot=lambda: None,

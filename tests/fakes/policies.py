@@ -84,7 +84,7 @@ def keyed(entries: Iterable[ir.Entry]) -> Mapping[str, ir.Entry]:
 
 
 def snapshot(*entries: ir.Entry, zone: str = "", live_pods: int = 1) -> Snapshot:
-    builder = SnapshotBuilder(keyring(), zone=zone)
+    builder = SnapshotBuilder(keyring(), zone=zone, has_router=lambda _: True)
     built, refused = builder.apply(keyed(entries), (), revision="1-1", live_pods=live_pods)
     assert not refused
     return built

@@ -10,14 +10,16 @@ from typing import Any
 
 import orjson
 
+from fakes.composers import Told, composer
 from fakes.gateway import event, said
 from fakes.policies import backend, policy, rule, snapshot, tier
-from fakes.readers import reader
+from fakes.readers import reader as constant_reader
 from switchboard_dataplane.admission import Admission
 from switchboard_dataplane.attempts import Attempts
 from switchboard_dataplane.decision.running import Endpoint, Snapshot
 from switchboard_dataplane.failover import Failover
 from switchboard_dataplane.proxy import Proxy
+from switchboard_dataplane.reader import Reader
 from switchboard_dataplane.signals.endpoints import SignalTable
 from switchboard_dataplane.signals.hedging import Hedges
 from switchboard_dataplane.signals.retry_budget import RetryBudgets
@@ -222,12 +224,14 @@ class TimedStage:
     bounds: list[Bounds] = field(default_factory=list)
     left: bool = False
     tracing: Tracing | None = None
+    reader: Reader = field(default_factory=constant_reader)
+    told: Told = field(default_factory=Told)
 
     def proxy(self) -> Proxy:
         loop = asyncio.get_running_loop()
         today, rng = lambda: datetime(2026, 1, 1, tzinfo=UTC), Random(7)
         admission = Admission(
-            reader=reader(),
+            reader=self.reader,
             snapshot=lambda: self.snapshot,
             signals=self.signals,
             clock=loop.time,
@@ -242,20 +246,22 @@ class TimedStage:
             rng=rng,
         )
         self.bounds.append(Bounds(clock=loop.time, call_later=loop.call_later))
+        attempts = Attempts(
+            failover=failover,
+            hedges=self.hedges,
+            upstream=self.upstream,
+            bounds=self.bounds[-1],
+            clock=loop.time,
+            today=today,
+        )
         return Proxy(
-            reader=reader(),
+            reader=self.reader,
             snapshot=lambda: self.snapshot,
             signals=self.signals,
             failover=failover,
             admission=admission,
-            attempts=Attempts(
-                failover=failover,
-                hedges=self.hedges,
-                upstream=self.upstream,
-                bounds=self.bounds[-1],
-                clock=loop.time,
-                today=today,
-            ),
+            attempts=attempts,
+            composer=composer(attempts, self.told),
             observe=self.outcomes.append,
             shutting_down=lambda: self.left,
             clock=loop.time,

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from fakes.outcomes import outcome
+from switchboard_dataplane.telemetry.choices import Whose
 from switchboard_dataplane.telemetry.exporters import build_telemetry
 from switchboard_dataplane.telemetry.metrics import Gauges
-from switchboard_dataplane.telemetry.outcome import Attempt, RaceEnd
+from switchboard_dataplane.telemetry.outcome import Aside, Attempt, RaceEnd
 
 FOLDER = Path(__file__).parent / "metrics"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations" / "telemetry.md"
@@ -88,6 +89,21 @@ OUTCOMES = (
         }
     ),
 )
+#: On an arm, and answered by a cascade whose judge was asked and whose classifier was not there.
+JUDGE = Aside("judge", "ai/judge", "", 0.5)
+JUDGE.cost_microdollars = 1.5
+JUDGE.attempts = (Attempt("ai/judge", "ai/judge@judge.example:443", "judge", "", 0.5),)
+COMPARED = (
+    outcome(
+        **STREAMED
+        | {
+            "arm": "cheap",
+            "asides": (JUDGE, Aside("classifier", "ai/local", "timeout", 2.0)),
+            "judged": (("local", "low_confidence"), ("cloud", "accepted")),
+        }
+    ),
+    outcome(**WHOLE | {"arm": "control", "ensemble": "vote"}),
+)
 GAUGES = Gauges(
     in_flight=lambda: {"ai/cloud": 1, "ai/local": 0},
     ejected=lambda: {"ai/cloud": 0, "ai/local": 2},
@@ -97,6 +113,7 @@ GAUGES = Gauges(
     revision=lambda: (3, 14),
     refused=lambda: 0,
     dropped=lambda: 0,
+    logged=lambda: {"written": 7, "dropped": 1},
 )
 
 
@@ -105,6 +122,14 @@ def page() -> str:
     """The page after all the outcomes, without what the interpreter tells of itself."""
     telemetry = build_telemetry(GAUGES, pod="pod", otlp=False)
     telemetry.metrics.fold(OUTCOMES)
+    telemetry.metrics.fold(COMPARED)
+    whose, choices = Whose("ai/chat", "default", "cheap"), telemetry.metrics.choices
+    choices.aside(whose, Aside("mirror", "ai/local", "", 0.25))
+    choices.mirrored(whose, "ai/local", "compared", agreement=0.9)
+    choices.mirrored(whose._replace(arm=""), "ai/local", "dropped")
+    choices.reviewed(whose, "posted")
+    choices.rated(whose, tier="cloud", backend="ai/cloud", source="feedback", value=1.0)
+    choices.rated(whose, tier="cloud", backend="ai/cloud", source="judge", value=0.7)
     telemetry.metrics.propagated(0.02)
     telemetry.metrics.propagated(-1.0)
     _, text = telemetry.exposition()
@@ -137,6 +162,26 @@ def test_names_and_labels(golden: Callable[[Path, str], None], page: str) -> Non
 
 def test_the_page_of_some_outcomes(golden: Callable[[Path, str], None], page: str) -> None:
     golden(FOLDER / "page.txt", page)
+
+
+def test_everything_that_a_request_is_counted_by_has_its_arm(page: str) -> None:
+    families = [line.split() for line in (FOLDER / "names.txt").read_text().splitlines()]
+    without = {name for name, kind, labels in families if kind != "gauge" and "arm" not in labels}
+    assert without == {
+        "switchboard_aside_duration_seconds",
+        "switchboard_decision_log_total",
+        "switchboard_propagation_seconds",
+        "switchboard_telemetry_dropped_total",
+    }
+    assert 'arm=""' not in page
+
+
+def test_the_page_of_a_gateway_that_compares_nothing_has_no_arm() -> None:
+    telemetry = build_telemetry(GAUGES, pod="pod", otlp=False)
+    telemetry.metrics.fold(OUTCOMES)
+    _, text = telemetry.exposition()
+    assert b"switchboard_decisions_total{" in text
+    assert b"arm=" not in text
 
 
 def test_every_metric_is_documented_and_no_other() -> None:

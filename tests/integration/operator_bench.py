@@ -36,11 +36,17 @@ def chart_rights(case: str, namespaces: Mapping[str, str]) -> Iterator[Json]:
 
 
 class OperatorBench:
-    """One gateway's control plane: a namespace of the operator's own, and one for objects."""
+    """One gateway's control plane: a namespace of the operator's own, and one for objects.
 
-    def __init__(self, folder: Path, plane: ControlPlane, store: RedisServer) -> None:
+    The processes are ``forked``, or executed as in a cluster.
+    """
+
+    def __init__(
+        self, folder: Path, plane: ControlPlane, store: RedisServer, *, forked: bool = True
+    ) -> None:
         self.folder, self.plane, self.redis = folder, plane, store
         self._stack = ExitStack()
+        self._forked = forked
         self._started = 0
         label = {"bench": folder.name.replace("_", "-").strip("-")[:40]}
         self.system = plane.create_namespace("system")
@@ -219,5 +225,5 @@ class OperatorBench:
     def _process(self, name: str, *arguments: str | Path) -> ChildProcess:
         self._started += 1
         log = self.folder / f"{self._started:02}-{name}.log"
-        child = ChildProcess([sys.executable, *arguments], log=log)
+        child = ChildProcess([sys.executable, *arguments], log=log, forked=self._forked)
         return self._stack.enter_context(child)

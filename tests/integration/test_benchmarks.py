@@ -17,10 +17,11 @@ SMOKE_S = 240
 
 
 def numbers(said: Any) -> Iterator[float]:
-    """Yield every number of a benchmark's figures."""
+    """Yield every number of a benchmark's figures, but for leads, which may be arrears."""
     if isinstance(said, dict):
-        for value in said.values():
-            yield from numbers(value)
+        for name, value in said.items():
+            if not name.startswith("ahead"):
+                yield from numbers(value)
     elif isinstance(said, list):
         for value in said:
             yield from numbers(value)
@@ -51,5 +52,5 @@ def test_a_benchmark_runs_and_writes_its_figures(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads((tmp_path / f"{path.stem}.json").read_text())
-    assert all(number >= 0 for number in numbers(figures))
+    assert not any(number < 0 for number in numbers(figures))
     assert any(number > 0 for number in numbers(figures))

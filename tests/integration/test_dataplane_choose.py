@@ -40,11 +40,11 @@ async def tier_of(gw: Gateway, text: str, **headers: str) -> str:
     return reply.headers["x-switchboard-tier"]
 
 
-async def test_a_hard_request_goes_to_the_large_model_and_an_easy_one_to_the_small() -> None:
-    select = ir.Select("Complexity", thresholds_permille=(450,), margin_permille=0)
+async def test_what_a_large_model_does_better_goes_to_it_and_small_talk_to_the_small() -> None:
+    select = ir.Select("Complexity", thresholds_permille=(100,), margin_permille=0)
     async with choosing(select=select) as gw:
-        easy, hard = await tier_of(gw, "Hi, how are you?"), await tier_of(gw, PROOF)
-    assert (easy, hard) == ("small", "large")
+        talk, proof = await tier_of(gw, "Hi, how are you?"), await tier_of(gw, PROOF)
+    assert (talk, proof) == ("small", "large")
 
 
 async def test_a_task_goes_to_its_tier() -> None:
@@ -100,6 +100,11 @@ async def test_agents_are_told_apart_by_role_and_stage() -> None:
         assert await tier_of(gw, "Go on.", **said) == "p"
         assert await tier_of(gw, "Go on.", **{**said, "x-switchboard-stage": "publish"}) == "small"
         assert await tier_of(gw, "Go on.") == "small"
+        metadata = {"role": "planner", "stage": "review"}
+        for stage, told in (("", "p"), ("publish", "small")):
+            headers = {"x-switchboard-stage": stage} if stage else {}
+            reply = await gw.send(chat(metadata=metadata), **headers)
+            assert reply.headers["x-switchboard-tier"] == told
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def line(api: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("line")
     redis = RedisServer(folder / "redis")
     redis.start()
-    running = Line(folder, api, redis)
+    running = Line(folder, api, redis, forked=False)
     try:
         yield running
     finally:

@@ -61,7 +61,8 @@ def test_a_redis_that_comes_back_empty_is_filled_within_seconds(
     bench: OperatorBench, redis_server: RedisServer
 ) -> None:
     bench.start()
-    bench.await_condition("routingpolicy", "chat", "Ready", status="True")
+    for kind, name in (("modelbackend", "a"), ("routingpolicy", "chat")):
+        bench.await_condition(kind, name, "Ready", status="True")
     digests, head, before = bench.digests(), bench.head(), versions(bench)
     redis_server.restart(keep_data=False)
     eventually(lambda: bench.digests() == digests, what="all objects again", timeout_s=15)

@@ -63,7 +63,8 @@ class Objects:
 
 @pytest.fixture
 def bench(api: ControlPlane, redis_server: RedisServer, tmp_path: Path) -> Iterator[OperatorBench]:
-    made = OperatorBench(tmp_path, api, redis_server)
+    # What is forked counts the memory of what it is forked off, too.
+    made = OperatorBench(tmp_path, api, redis_server, forked=False)
     try:
         yield made
     finally:

@@ -17,8 +17,8 @@ from fakes.virtual_time import eventually, until
 from switchboard_dataplane.sources import follow
 from switchboard_dataplane.sources.redis_source import RedisSource
 from switchboard_operator.publisher import RedisStore
-from switchboard_policy.store import ZERO, Pod, Revision
-from switchboard_policy.store.signing import sign_word
+from switchboard_policy.store import ZERO, Pod, Retention, Revision
+from switchboard_policy.store.signing import sign_record, sign_word
 from switchboard_policy.store.writer import At
 
 NETWORK = Path(__file__).parents[2] / "docs" / "operations" / "network.md"
@@ -168,6 +168,9 @@ async def test_a_data_plane_needs_little_and_may_write_no_policy(rig: RedisRig) 
         said = sign_word(OURS, topic="load", pod="a", said_ms=now_ms, body=b"{}")
         await source.share(said)
         assert [*(await source.shared("", timeout_ms=1000)).words] == [said]
+        decided = sign_record(OURS, pod="a", body=b"{}")
+        await source.record([decided], keep=Retention(entries=10, age_ms=1_000))
+        assert [*(await source.recorded("", limit=9)).records] == [decided]
         await source.goodbye("a")
         for foreign in (other.manifest("policy"), other.share(said)):
             with pytest.raises(ConnectionError, match="permission"):

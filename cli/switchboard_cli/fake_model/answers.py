@@ -14,6 +14,12 @@ from typing import TypeVar
 import orjson
 
 from switchboard_cli.fake_model.asks import Api, Ask
+from switchboard_cli.fake_model.lines import Cue
+from switchboard_cli.fake_model.logprobs import (
+    chat_logprobs,
+    completions_logprobs,
+    logprob_of,
+)
 from switchboard_cli.fake_model.samples import sample
 
 DONE = b"data: [DONE]\n\n"
@@ -29,6 +35,7 @@ class Voice(Enum):
     """What an answer is made of."""
 
     WORDS = auto()  # the script's
+    LINE = auto()  # words of the table of lines
     JSON = auto()
     REFUSAL = auto()
     TOOL = auto()
@@ -41,6 +48,7 @@ class Answer:
     voice: Voice
     pieces: tuple[str, ...]  # one a token
     finish: str
+    logprob: float | None = None  # of each token; None tells none
     tool: str = ""  # the name of the tool that is called
     call_id: str = ""
 
@@ -95,11 +103,23 @@ def _tails(api: Api, pieces: tuple[str, ...]) -> tuple[bytes, ...]:
 
 
 def compose(
-    ask: Ask, script: Script, *, answer_id: str, answer_tokens: int, refuse: bool
+    ask: Ask,
+    script: Script,
+    *,
+    answer_id: str,
+    answer_tokens: int,
+    refuse: bool,
+    cue: Cue | None = None,
+    confidence: float | None = None,
 ) -> Answer:
-    """Return the answer to a chat or completions request, cut at the tokens it allows."""
+    """Return the answer to a chat or completions request, cut at the tokens it allows.
+
+    `cue` says what it is, and maybe how sure; without `confidence` it tells no logprobs.
+    """
     if refuse:
         voice, finish, pieces = Voice.REFUSAL, "content_filter", _split_words(REFUSAL_TEXT)
+    elif cue is not None:
+        voice, finish, pieces = Voice.LINE, "stop", _split_words(cue.text)
     elif ask.schema is None:
         voice, finish = Voice.WORDS, "stop"
         pieces = script.pieces(script.fixed_tokens or answer_tokens)
@@ -109,10 +129,13 @@ def compose(
         pieces = _split_json(orjson.dumps(sample(ask.schema, text=script.name)).decode())
     if ask.max_tokens is not None and len(pieces) > ask.max_tokens:
         pieces, finish = pieces[: ask.max_tokens], "length"
+    if confidence is not None and cue is not None and cue.confidence is not None:
+        confidence = cue.confidence
     return Answer(
         voice=voice,
         pieces=pieces,
         finish=finish,
+        logprob=logprob_of(confidence) if ask.logprobs and voice is not Voice.TOOL else None,
         tool=ask.tool or "",
         call_id=f"call_{answer_id}",
     )
@@ -163,10 +186,10 @@ def usage_chunk(api: Api, envelope: Envelope, *, prompt_tokens: int, tokens: int
 
 def stream_tails(api: Api, answer: Answer, script: Script) -> Tails:
     """Return the chunks of an answer without their envelope."""
-    if answer.voice is Voice.WORDS:
+    if answer.voice is Voice.WORDS and answer.logprob is None:
         tokens: Sequence[bytes] = script.tails(api, len(answer.pieces))
     else:
-        tokens = [_piece_tail(api, answer.voice, piece) for piece in answer.pieces]
+        tokens = [_piece_tail(api, answer.voice, one, answer.logprob) for one in answer.pieces]
     opening = _chat_opening(answer) if api is Api.CHAT else b""
     return Tails(opening, tokens, _closing_tail(api, answer.finish))
 
@@ -201,12 +224,15 @@ def _chat_choice(answer: Answer) -> dict[str, object]:
         message |= {"content": None, "refusal": text}
     elif answer.voice is Voice.TOOL:
         message |= {"content": None, "tool_calls": [_tool_call(answer, text)]}
-    return {"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish}
+    field = "refusal" if answer.voice is Voice.REFUSAL else "content"
+    logprobs = chat_logprobs(answer.pieces, answer.logprob, field)
+    return {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": answer.finish}
 
 
 def _completions_choice(answer: Answer) -> dict[str, object]:
     text = "".join(answer.pieces)
-    return {"index": 0, "text": text, "logprobs": None, "finish_reason": answer.finish}
+    logprobs = completions_logprobs(answer.pieces, answer.logprob)
+    return {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": answer.finish}
 
 
 def _tool_call(answer: Answer, arguments: str) -> dict[str, object]:
@@ -223,26 +249,27 @@ def _chat_opening(answer: Answer) -> bytes:
     return _chat_tail(delta)
 
 
-def _piece_tail(api: Api, voice: Voice, piece: str) -> bytes:
+def _piece_tail(api: Api, voice: Voice, piece: str, logprob: float | None = None) -> bytes:
     if api is Api.COMPLETIONS:
-        return _completions_tail(piece)
-    if voice is Voice.REFUSAL:
-        return _chat_tail({"refusal": piece})
+        return _completions_tail(piece, logprobs=completions_logprobs((piece,), logprob))
     if voice is Voice.TOOL:
         call = {"index": 0, "function": {"arguments": piece}}
         return _chat_tail({"tool_calls": [call]})
-    return _chat_tail({"content": piece})
+    field = "refusal" if voice is Voice.REFUSAL else "content"
+    return _chat_tail({field: piece}, logprobs=chat_logprobs((piece,), logprob, field))
 
 
 def _closing_tail(api: Api, finish: str) -> bytes:
     return _chat_tail({}, finish) if api is Api.CHAT else _completions_tail("", finish)
 
 
-def _chat_tail(delta: dict[str, object], finish: str | None = None) -> bytes:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+def _chat_tail(
+    delta: dict[str, object], finish: str | None = None, logprobs: object = None
+) -> bytes:
+    choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
     return b'"choices":[%b]}\n\n' % orjson.dumps(choice)
 
 
-def _completions_tail(text: str, finish: str | None = None) -> bytes:
-    choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
+def _completions_tail(text: str, finish: str | None = None, logprobs: object = None) -> bytes:
+    choice = {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish}
     return b'"choices":[%b]}\n\n' % orjson.dumps(choice)

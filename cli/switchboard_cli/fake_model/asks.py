@@ -34,9 +34,11 @@ class Ask:
     include_usage: bool
     max_tokens: int | None
     prompt_tokens: int
-    texts: tuple[str, ...]  # the inputs to embed
+    texts: tuple[str, ...]  # the inputs to embed, or all texts of the prompt
     tool: str | None  # the tool to call
     schema: dict[str, object] | None  # what JSON content or tool arguments have to look like
+    question: str = ""  # the last user message, or the prompt
+    logprobs: bool = False  # whether the tokens' probabilities are wanted
 
 
 def count_tokens(text: str) -> int:
@@ -67,6 +69,8 @@ def read_ask(api: Api, said: dict[str, object]) -> Ask:
         texts=texts,
         tool=tool,
         schema=schema,
+        question=_question(_items(cast("object", prompt))) if api is Api.CHAT else "\n".join(texts),
+        logprobs=_wants_logprobs(api, said.get("logprobs")),
     )
 
 
@@ -108,6 +112,20 @@ def _read_prompt(api: Api, prompt: object) -> tuple[tuple[str, ...], int]:
         count_tokens(piece) if isinstance(piece, str) else len(_items(piece)) for piece in pieces
     )
     return texts, sum(sizes)
+
+
+def _question(messages: list[object]) -> str:
+    """Return the text of the last user message; its parts are joined by line breaks."""
+    turns = [_mapping(message) or {} for message in messages]
+    turns = [turn for turn in turns if turn.get("role") == "user"]
+    return "\n".join(_message_texts(turns[-1])) if turns else ""
+
+
+def _wants_logprobs(api: Api, value: object) -> bool:
+    """Read a switch of one API, a count of the other, where 0 is one of the token alone."""
+    if api is Api.COMPLETIONS:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return value is True
 
 
 def _message_texts(message: dict[str, object]) -> Iterable[str]:

@@ -7,6 +7,7 @@ from random import Random
 
 from switchboard_cli.fake_model.answers import Script
 from switchboard_cli.fake_model.faults import FaultDice
+from switchboard_cli.fake_model.lines import Lines
 from switchboard_cli.fake_model.metrics import EngineMetrics
 from switchboard_cli.fake_model.queueing import Gate
 from switchboard_cli.fake_model.records import Records
@@ -47,7 +48,7 @@ class Pace:
 
 
 class Engine:
-    """One fake model. A request binds settings, pace and script once and keeps them to its end."""
+    """One fake model. A request binds settings, pace, script and lines once, to its end."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
         """Start with these settings; `reset` comes back to them. The clock tells s since 1970."""
@@ -84,6 +85,7 @@ class Engine:
         self.settings = settings
         self.pace = Pace(settings, self._chance)
         self.script = Script(name=settings.name, fixed_text=settings.answer_text)
+        self.lines = Lines(settings.lines)
         self.gate.set_limit(settings.max_running)
         self.records.set_length(settings.recorded_requests)
 

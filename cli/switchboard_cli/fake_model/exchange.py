@@ -45,6 +45,7 @@ class Exchange:
         self._settings = engine.settings
         self._pace = engine.pace
         self._script = engine.script
+        self._lines = engine.lines
         self._strikes = Strikes(engine.dice.roll())
         self._request = request
         self._api = api
@@ -119,6 +120,8 @@ class Exchange:
             answer_id=answer_id,
             answer_tokens=self._settings.answer_tokens,
             refuse=self._strikes.have(Kind.REFUSAL),
+            cue=self._lines.answer_to(ask),
+            confidence=self._settings.confidence if self._settings.logprobs else None,
         )
         tokens = len(made.pieces)
         self._held_tokens = ask.prompt_tokens + tokens

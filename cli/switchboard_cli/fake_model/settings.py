@@ -4,9 +4,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import Enum, auto
+from pathlib import Path
 from typing import Any, cast
 
+import orjson
+
 from switchboard_cli.fake_model.faults import Fault, FaultError
+from switchboard_cli.fake_model.lines import Line, LineError
 
 ENVIRONMENT_PREFIX = "SWITCHBOARD_FAKE_MODEL_"
 
@@ -29,6 +33,7 @@ class Form(Enum):
     NUMBER = auto()
     SWITCH = auto()
     FAULTS = auto()
+    LINES = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,14 @@ KNOBS = (
     Knob("max_running", Form.WHOLE, "requests answered at once, the rest wait; 0 is unlimited"),
     Knob("answer_tokens", Form.WHOLE, "length of an answer; max_tokens cuts it", high=1_000_000),
     Knob("answer_text", Form.TEXT, "answer exactly this text", optional=True),
+    Knob("confidence", Form.NUMBER, "the probability of each token, told as logprobs", high=1),
+    Knob("logprobs", Form.SWITCH, "tell logprobs to who asks for them, or ignore that"),
+    Knob(
+        "lines",
+        Form.LINES,
+        "a file of scripted answers, a JSON object a line: say, and prompt (the last user message) "
+        "or matches (an expression found in the prompt)",
+    ),
     Knob("api_key", Form.TEXT, "the bearer key that callers must send", optional=True),
     Knob("context_window", Form.WHOLE, "prompt tokens taken, more is an error; 0 is unlimited"),
     Knob("kv_cache_tokens", Form.WHOLE, "tokens at which the KV-cache metrics say 1"),
@@ -80,6 +93,7 @@ KNOBS = (
     ),
 )
 _KNOBS = {knob.field: knob for knob in KNOBS}
+_MAY_BE_EMPTY = frozenset({Form.FAULTS, Form.LINES})
 _AT_LEAST_ONE = frozenset({"kv_cache_tokens", "embedding_dimensions", "answer_tokens"})
 
 
@@ -97,6 +111,9 @@ class Settings:
     max_running: int = 0
     answer_tokens: int = 16
     answer_text: str | None = None
+    confidence: float = 0.9
+    logprobs: bool = True
+    lines: tuple[Line, ...] = ()
     api_key: str | None = None
     context_window: int = 0
     kv_cache_tokens: int = 65_536
@@ -112,15 +129,16 @@ class Settings:
             value = getattr(self, knob.field)
             if knob.form in (Form.WHOLE, Form.NUMBER):
                 _check_bounds(knob, value)
-            elif value in ("", ()) and knob.form is not Form.FAULTS:
+            elif value in ("", ()) and knob.form not in _MAY_BE_EMPTY:
                 raise SettingsError(knob.field, f"({knob.flag}) must not be empty")
         if not all(self.models):
             raise SettingsError("models", "(--model) must not be empty")
 
     def to_json(self) -> dict[str, object]:
-        """Return the settings as JSON types, without the key and without the faults."""
+        """Return the settings as JSON types, without key and faults; of the lines how many."""
         shown = {field.name: getattr(self, field.name) for field in fields(self)}
         del shown["faults"]
+        shown["lines"] = len(self.lines)
         shown["api_key"] = None if self.api_key is None else "***"
         return shown
 
@@ -185,6 +203,8 @@ def _parse(knob: Knob, given: object) -> object:
         return _check_form(knob, given)
     if knob.form is Form.TEXT:
         return given
+    if knob.form is Form.LINES:
+        return _read_lines(knob, _load_lines(knob, given))
     text = given.strip().lower()
     if knob.form is Form.SWITCH and text in ("true", "1", "false", "0"):
         return text in ("true", "1")
@@ -202,6 +222,8 @@ def _check_form(knob: Knob, given: object) -> object:
         items = cast("list[object]", given)
         if knob.form is Form.FAULTS:
             return _read_faults(knob, items)
+        if knob.form is Form.LINES:
+            return _read_lines(knob, items)
         if knob.form is Form.TEXTS and all(isinstance(item, str) for item in items):
             return tuple(items)
         raise _wrong_form(knob, items)
@@ -215,6 +237,7 @@ def _check_form(knob: Knob, given: object) -> object:
 _PYTHON_FORMS: dict[Form, tuple[type, ...]] = {
     Form.TEXTS: (),
     Form.FAULTS: (),
+    Form.LINES: (),
     Form.TEXT: (str,),
     Form.WHOLE: (int,),
     Form.NUMBER: (int, float),
@@ -227,6 +250,7 @@ _FORM_NAMES = {
     Form.NUMBER: "a number",
     Form.SWITCH: "true or false",
     Form.FAULTS: "a list of faults",
+    Form.LINES: "a list of lines",
 }
 
 
@@ -248,3 +272,23 @@ def _read_faults(knob: Knob, given: Iterable[object]) -> tuple[Fault, ...]:
         except FaultError as error:
             raise SettingsError(f"faults[{index}]", f"({knob.flag}) {error}") from error
     return tuple(faults)
+
+
+def _load_lines(knob: Knob, path: str) -> list[object]:
+    try:
+        return [orjson.loads(line) for line in Path(path).read_bytes().splitlines() if line.strip()]
+    except (OSError, orjson.JSONDecodeError) as error:
+        message = f"({knob.flag}) {path!r} is no file of JSON lines: {error}"
+        raise SettingsError(knob.field, message) from error
+
+
+def _read_lines(knob: Knob, given: Iterable[object]) -> tuple[Line, ...]:
+    lines: list[Line] = []
+    for index, value in enumerate(given):
+        if not isinstance(value, dict):
+            raise _wrong_form(knob, value)
+        try:
+            lines.append(Line.from_json(cast("dict[str, object]", value)))
+        except LineError as error:
+            raise SettingsError(f"lines[{index}]", f"({knob.flag}) {error}") from error
+    return tuple(lines)

@@ -12,10 +12,12 @@ from switchboard_dataplane.choosing.artifact import (
     FORMAT,
     Artifact,
     Fit,
+    Rated,
     Source,
     encode_artifact,
     halves,
 )
+from switchboard_dataplane.choosing.context import CONTEXT
 from switchboard_dataplane.choosing.features import Floats, Indices
 from switchboard_dataplane.reading.lexical import FEATURES
 
@@ -25,9 +27,17 @@ PAIRS_KEPT: Final = 40_000
 
 
 def store_fit(
-    fit: Fit, rows: Sequence[Row], *, words: int = WORDS_KEPT, pairs: int = PAIRS_KEPT
+    fit: Fit,
+    rows: Sequence[Row],
+    *,
+    words: int = WORDS_KEPT,
+    pairs: int = PAIRS_KEPT,
+    rated: tuple[Rated, ...] = (),
 ) -> bytes:
-    """Return the artifact of a fit to rows. Words that only kept pairs need are kept too."""
+    """Return the artifact of a fit to rows. Words that only kept pairs need are kept too.
+
+    ``rated`` are the ratings of the rows, added up for a bandit to begin with.
+    """
     vocabulary = fit.vocabulary
     count = len(vocabulary.words)
     tells = np.abs(fit.coefficients).max(axis=1) * vocabulary.rarity
@@ -53,6 +63,8 @@ def store_fit(
             scales=halves(fit.bends.scales),
             bent=halves(fit.bent),
             intercepts=tuple(round(one, 6) for one in fit.intercepts.tolist()),
+            context=CONTEXT if rated else (),
+            rated=rated,
         )
     )
 

@@ -5,14 +5,17 @@ a policy points to.
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from switchboard_dataplane.choosing.context import CONTEXT
 from switchboard_dataplane.choosing.features import BENDS, Bends, Floats, Vocabulary
 from switchboard_dataplane.reading.lexical import FEATURES
+from switchboard_dataplane.signals.bandit import Sums, SumsRefused, unpack
 
 FORMAT: Final = 1
 BYTES_MAX: Final = 16 * 1024 * 1024
@@ -36,10 +39,18 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digest: str
 
 
-class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Rated(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the ratings of a target add up to, over a request's context: ``bandit.Sums``, packed."""
+
+    target: str
+    sums: bytes
+
+
+class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What is stored. Arrays are little-endian bytes: float16, places of words int32.
 
     ``coefficients`` are (words + pairs, targets), ``bent`` (numbers of ``Bends``, targets).
+    ``rated`` is what a bandit begins with, over the features that ``context`` names.
     """
 
     format: int
@@ -55,6 +66,8 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scales: bytes
     bent: bytes
     intercepts: tuple[float, ...]
+    context: tuple[str, ...] = ()
+    rated: tuple[Rated, ...] = ()
 
 
 class Fit(msgspec.Struct, frozen=True):
@@ -66,6 +79,7 @@ class Fit(msgspec.Struct, frozen=True):
     bends: Bends
     bent: Floats
     intercepts: Floats
+    rated: Mapping[str, Sums] = {}
 
 
 def digest_of(data: bytes) -> str:
@@ -109,6 +123,11 @@ def _check_names(artifact: Artifact) -> None:
         raise ArtifactRefused(f"words: 1 to {WORD_CHARS_MAX} characters")
     if len(artifact.intercepts) != len(targets):
         raise ArtifactRefused("intercepts: one for each target")
+    if artifact.rated and artifact.context != CONTEXT:
+        raise ArtifactRefused("its ratings are over another context than this version reads")
+    rated = [one.target for one in artifact.rated]
+    if len(set(rated)) != len(rated) or not set(rated) <= set(targets):
+        raise ArtifactRefused("rated: targets, each once")
 
 
 def open_artifact(artifact: Artifact) -> Fit:
@@ -121,7 +140,7 @@ def open_artifact(artifact: Artifact) -> Fit:
     scales = _floats("scales", artifact.scales, numbers)
     if rarity.min(initial=1.0) <= 0 or scales.min(initial=1.0) <= 0:
         raise ArtifactRefused("rarity, scales: above 0")
-    intercepts = np.array(artifact.intercepts, np.float32)
+    intercepts = np.array(artifact.intercepts)
     if not np.isfinite(intercepts).all() or np.abs(intercepts).max() > COEFFICIENT_MAX:
         raise ArtifactRefused("intercepts: finite")
     return Fit(
@@ -134,8 +153,17 @@ def open_artifact(artifact: Artifact) -> Fit:
             scales,
         ),
         _floats("bent", artifact.bent, numbers, targets),
-        intercepts,
+        intercepts.astype(np.float32),
+        {one.target: _sums(one) for one in artifact.rated},
     )
+
+
+def _sums(rated: Rated) -> Sums:
+    try:
+        # Beside the context stands what the router expected.
+        return unpack(rated.sums, len(CONTEXT) + 1)
+    except SumsRefused as error:
+        raise ArtifactRefused(f"rated: {rated.target}: {error}") from error
 
 
 def _pairs(data: bytes, words: int) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ Fitting and predicting share it, so that both see the same: weighted words and p
 """
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -40,8 +41,7 @@ class Vocabulary:
 
     def places(self, words: Sequence[str]) -> Indices:
         """Return each word's place, -1 for one that is not in the vocabulary."""
-        place = self._place.get
-        return np.fromiter((place(word, -1) for word in words), np.int64, len(words))
+        return np.fromiter(map(self._place.get, words, repeat(-1)), np.int64, len(words))
 
     def weigh(self, words: Sequence[str]) -> tuple[Indices, Floats]:
         """Return the terms of a text and their weights; pairs and words count half each."""
@@ -49,6 +49,8 @@ class Vocabulary:
         single = places[places >= 0]
         pairs = pair_keys(places, len(self.words))
         if len(pairs) and len(self._keys):
+            # In order they are found in half the time.
+            pairs.sort()
             found = np.minimum(np.searchsorted(self._keys, pairs), len(self._keys) - 1)
             pairs = self._terms[found[self._keys[found] == pairs]]
         else:
@@ -60,10 +62,21 @@ class Vocabulary:
         )
 
     def _block(self, found: Indices) -> tuple[Indices, Floats]:
-        terms, counts = np.unique(found, return_counts=True)
+        terms, counts = _counted(found)
         weights = (1.0 + np.log(counts)) * self.rarity[terms]
         length = float(np.sqrt(weights @ weights))
         return terms, (weights * (np.sqrt(0.5) / max(_SMALLEST, length))).astype(np.float32)
+
+
+def _counted(found: Indices) -> tuple[Indices, Indices]:
+    """Return what there is, in order, and how often: np.unique without its preparations."""
+    ordered = np.sort(found)
+    if not len(ordered):
+        return ordered, ordered
+    firsts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    edges = np.empty(len(firsts) + 2, np.int64)
+    edges[0], edges[1:-1], edges[-1] = 0, firsts, len(ordered)
+    return ordered[edges[:-1]], edges[1:] - edges[:-1]
 
 
 def pair_keys(places: Indices, words: int) -> Indices:

@@ -30,6 +30,7 @@ class Neighbours:
         if dimensions < 1 or most < 1:
             raise ValueError(f"{dimensions} dimensions, {most} outcomes: at least 1")
         self.targets: Final = tuple(targets)
+        self.dimensions: Final = dimensions
         self._place: Final = {name: place for place, name in enumerate(targets)}
         self._vectors: Final = np.zeros((most, dimensions), np.float32)
         self._qualities: Final = np.full((most, len(targets)), np.nan, np.float32)

@@ -20,13 +20,20 @@ _CHARS: Final = FEATURES.index("chars")
 
 
 class Router:
-    """A learned router, ready to be asked. ``targets`` are the models (or tiers) it knows."""
+    """A learned router, ready to be asked. ``targets`` are the models (or tiers) it knows.
+
+    ``rated`` is what the ratings add up to that it was made of, by target: a bandit begins with it.
+    """
 
     def __init__(self, fit: Fit, digest: str) -> None:
         self.digest: Final = digest
         self.targets: Final = fit.targets
+        self.rated: Final = fit.rated
         self._fit: Final = fit
         self._place: Final = {name: place for place, name in enumerate(fit.targets)}
+        # Intercepts are how well each did on the whole.
+        means: list[float] = fit.intercepts.tolist()
+        self._ranked: Final = sorted(self.targets, key=lambda name: means[self._place[name]])
 
     def scores(self, read: Lexical) -> Floats:
         """Return the expected quality for each target, in their order, not held to [0, 1].
@@ -49,9 +56,19 @@ class Router:
         said = self.scores(read)
         return float(said[self._place[strong]] - said[self._place[weak]])
 
+    def ranked_scores(self, read: Lexical) -> dict[str, float]:
+        """Return ``scores`` by target, from the one that does worst on the whole to the best."""
+        said: list[float] = self.scores(read).tolist()
+        return {name: said[self._place[name]] for name in self._ranked}
+
     def complexity(self, read: Lexical) -> float:
-        """Return how likely a model of those it knows fails here, in [0, 1]."""
-        return float(1.0 - np.clip(self.scores(read), 0.0, 1.0).mean())
+        """Return how much more of the answer the best target gets right than the worst.
+
+        Best and worst on the whole; of one target, how far it falls short of 1. It is a gain and
+        orders requests as one: not held to [0, 1].
+        """
+        said = list(self.ranked_scores(read).values())
+        return (said[-1] if len(said) > 1 else 1.0) - said[0]
 
 
 def prior_score(read: Lexical) -> float:

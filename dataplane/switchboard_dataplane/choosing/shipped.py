@@ -1,6 +1,7 @@
 """What was learned and ships, for those who ask: numpy is loaded with the first of them."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from switchboard_policy import ir
 
@@ -11,11 +12,25 @@ if TYPE_CHECKING:
 
 
 def estimate_complexity(text: str) -> float:
-    """Return how hard a turn looks, in [0, 1], by the router that ships."""
+    """Return what a large model gains over a small one on a turn, by the router that ships."""
     from switchboard_dataplane.choosing.predict import shipped_router
     from switchboard_dataplane.reading.lexical import read_lexical
 
     return shipped_router().complexity(read_lexical(text))
+
+
+def predict_by_shipped(text: str, digest: str) -> Mapping[str, float]:
+    """Return the quality of each target of the router that ships, whichever is asked for."""
+    from switchboard_dataplane.choosing.routers import Routers
+
+    return Routers().predict(text, digest)
+
+
+def embed(text: str) -> Any:
+    """Return a turn's vector, of length 1, by the table that ships."""
+    from switchboard_dataplane.reading.embedding import shipped_embedder
+
+    return shipped_embedder().embed(text)
 
 
 def embed_intents(declared: tuple[ir.Intent, ...]) -> "Intents":

@@ -1,12 +1,14 @@
 """The decision: which rule answers a request, and which endpoint gets each attempt.
 
 Pure: the snapshot, the request, the signals, the time and chance are arguments. In order: the
-policy by model name, guardrails and rules, the mask of eligible backends, a tier, an endpoint.
+policy by model name, the caller's arm, guardrails and rules, the mask of eligible backends, a tier,
+an endpoint.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from switchboard_dataplane.decision.arms import arm_for
 from switchboard_dataplane.decision.candidates import next_candidate
 from switchboard_dataplane.decision.eligible import abilities_of, able, guardrails_in_force
 from switchboard_dataplane.decision.explain import reject
@@ -41,6 +43,8 @@ def decide(
             reason="model_not_found",
             message=f"no policy answers for the model {view.model!r}; GET /v1/models lists names",
         )
+    if policy.arms or view.arm:
+        view.arm = arm_for(policy, view, rng)
     conditions = Conditions(snapshot, policy, view)
     guardrails = guardrails_in_force(policy, conditions)
     rule = find_rule(policy, view, conditions)
@@ -51,9 +55,10 @@ def decide(
             policy=policy.name,
         )
     abilities = abilities_of(snapshot, policy)
-    eligible = able(abilities, view) & rule.mask
+    forbidden = 0
     for guardrail in guardrails:
-        eligible &= ~guardrail.forbids
+        forbidden |= guardrail.forbids
+    eligible = able(abilities, view) & rule.mask & ~forbidden
     if rule.select is not None:
         choice = Choice(snapshot, policy, rule, view, eligible)
         rule = start_rule(choice, signals, now=now, rng=rng, first=waiter is None)
@@ -66,6 +71,7 @@ def decide(
         eligible=eligible,
         guardrails=tuple(guardrail.name for guardrail in guardrails),
         expression_errors=conditions.errors,
+        forbidden=forbidden,
     )
     if rule.spills or abilities.wakes & eligible:
         found = place(plan, abilities, signals, waiter, now=now, rng=rng)

@@ -60,8 +60,11 @@ def hash_key(view: RequestView, balance: ir.Balance) -> bytes:
     if key.source == "prompt_prefix":
         return prompt_prefix(view.payload, key.prefix_bytes)
     if key.source == "header":
-        return view.headers.get(key.header, "").encode()
-    return (view.user if key.source == "user" else view.session).encode()
+        text = view.headers.get(key.header, "")
+    else:
+        text = view.user if key.source == "user" else view.session
+    # A header's bytes need not be UTF-8.
+    return text.encode(errors="replace")
 
 
 def place_of(text: bytes) -> int:
@@ -69,14 +72,14 @@ def place_of(text: bytes) -> int:
     return int.from_bytes(blake2b(text, digest_size=8).digest())
 
 
-def _weight(both: int) -> int:
-    """Return the rendezvous weight of a key and an endpoint: SplitMix64's finalizer of their xor.
+def mixed(both: int) -> int:
+    """Return the weight of two places whose xor this is: SplitMix64's finalizer.
 
     As even as a digest of both, and four times as quick.
     """
-    mixed = (both ^ both >> 30) * 0xBF58476D1CE4E5B9 & _MASK
-    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & _MASK
-    return mixed ^ mixed >> 31
+    half = (both ^ both >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+    whole = (half ^ half >> 27) * 0x94D049BB133111EB & _MASK
+    return whole ^ whole >> 31
 
 
 def _chance(place: int, at: int) -> float:
@@ -111,7 +114,7 @@ def _in_order(pool: Pool, place: int, standing: Pool) -> Iterator[tuple[int, End
     start = bisect_left(places, place)
     window = sorted(
         [(start + step) % count for step in range(min(WINDOW, count))],
-        key=lambda index: _weight(places[index] ^ place),
+        key=lambda index: mixed(places[index] ^ place),
     )
     for index in window:
         yield places[index], ring.endpoints[index]

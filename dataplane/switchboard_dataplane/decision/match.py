@@ -29,10 +29,12 @@ FACT_READERS: Final[dict[str, Callable[[RequestView], Any]]] = {
     "request.latencyClass": lambda view: view.latency_class,
     "request.minQuality": lambda view: view.min_quality,
     "request.labels": lambda view: view.labels,
+    "request.arm": lambda view: view.arm,
     "signals.task": lambda view: view.readings["task"],
     "signals.domain": lambda view: view.readings["domain"],
     "signals.language": lambda view: view.readings["language"],
-    "signals.complexity": lambda view: view.readings["complexity"],
+    # A gain, which the reading has as it was predicted.
+    "signals.complexity": lambda view: min(1.0, max(0.0, view.readings["complexity"])),
     "signals.sentiment": lambda view: view.readings["sentiment"],
     "signals.urgent": lambda view: view.readings["urgent"],
     "signals.code": lambda view: view.readings["code"],
@@ -40,6 +42,8 @@ FACT_READERS: Final[dict[str, Callable[[RequestView], Any]]] = {
     "signals.pii": lambda view: list(view.readings["pii"]),
     "signals.secrets": lambda view: list(view.readings["secrets"]),
     "signals.intents": lambda view: list(view.readings["intents"]),
+    "signals.sessionCost": lambda view: view.readings["sessionCost"],
+    "signals.lastModel": lambda view: view.readings["lastModel"],
 }
 
 
@@ -112,8 +116,10 @@ def matches(matcher: Matcher, view: RequestView) -> bool:
 
 
 def _agent_matches(matcher: Matcher, view: RequestView) -> bool:
-    return (not matcher.roles or view.role in matcher.roles) and (
-        not matcher.stages or view.stage in matcher.stages
+    return (
+        (not matcher.roles or view.role in matcher.roles)
+        and (not matcher.stages or view.stage in matcher.stages)
+        and (not matcher.arms or view.arm in matcher.arms)
     )
 
 

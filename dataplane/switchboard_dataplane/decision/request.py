@@ -1,6 +1,6 @@
 """The request as a decision sees it: facts, most of them cheap, the texts only on demand."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from switchboard_policy.ir import Api
@@ -25,7 +25,8 @@ class RequestView:
     ``deadline_ms`` is the caller's, None without one; ``priority`` is the place in a queue.
     ``min_quality`` is what the caller asks for, in [0, 1]; ``labels`` are numbers that it tells of
     itself; ``readings`` the signals that the policy asks for, by name. Whoever reads the request
-    fills it in; nobody changes it after.
+    fills it in; nobody changes it after, but the decision names the ``arm``: the side of the
+    policy's comparison that the caller is on, "" without one.
     """
 
     def __init__(self, api: Api, model: str, payload: Payload, headers: Mapping[str, str]) -> None:
@@ -49,6 +50,7 @@ class RequestView:
         self.stage = ""
         self.latency_class = "interactive"
         self.min_quality = 0.0
+        self.arm = ""
         self.labels: Mapping[str, float] = _NO_LABELS
         self.readings: Mapping[str, Any] = _NO_READINGS
         self._system: str | None = None
@@ -56,17 +58,29 @@ class RequestView:
         self._prompt_lower: str | None = None
 
     @property
+    def messages(self) -> list[object] | None:
+        """The messages that the API reads, None where it reads a prompt or an input.
+
+        What a body holds besides is not what the model is asked, and nothing to decide by.
+        """
+        has_input = self.api == "embeddings" and self.payload.get("input") is not None
+        if self.api == "completions" or has_input:
+            return None
+        messages = self.payload.get("messages")
+        return cast("list[object]", messages) if isinstance(messages, list) else None
+
+    @property
     def system(self) -> str:
         """The system prompt: system and developer messages, joined by line breaks."""
         if self._system is None:
-            self._system = "\n".join(texts_of(self.payload, roles=_SYSTEM_ROLES))
+            self._system = "\n".join(texts_of(self, roles=_SYSTEM_ROLES))
         return self._system
 
     @property
     def prompt(self) -> str:
         """What the user said: user messages, or the prompt or input, joined by line breaks."""
         if self._prompt is None:
-            self._prompt = "\n".join(texts_of(self.payload, roles=_USER_ROLES))
+            self._prompt = "\n".join(texts_of(self, roles=_USER_ROLES))
         return self._prompt
 
     @property
@@ -77,21 +91,28 @@ class RequestView:
         return self._prompt_lower
 
 
-def texts_of(payload: Payload, *, roles: frozenset[str]) -> Iterator[str]:
+def texts_of(view: RequestView, *, roles: frozenset[str]) -> Iterator[str]:
     """Yield the texts of the messages of these roles; a prompt or input counts as the user's.
 
     Whatever has another shape than the API's is passed over: the upstream will say so.
     """
-    messages = payload.get("messages")
-    if isinstance(messages, list):
-        for message in cast("list[object]", messages):
-            if isinstance(message, dict):
-                said = cast("Payload", message)
-                role = said.get("role")
-                if isinstance(role, str) and role in roles:
-                    yield from _content_texts(said.get("content"))
+    messages = view.messages
+    if messages is not None:
+        yield from texts_in(messages, roles=roles)
     elif "user" in roles:
-        yield from _content_texts(payload.get("prompt", payload.get("input")))
+        said = view.payload
+        first, other = ("input", "prompt") if view.api == "embeddings" else ("prompt", "input")
+        yield from _content_texts(said.get(first, said.get(other)))
+
+
+def texts_in(messages: Sequence[object], *, roles: frozenset[str]) -> Iterator[str]:
+    """Yield the texts of those messages that have one of these roles."""
+    for message in messages:
+        if isinstance(message, dict):
+            said = cast("Payload", message)
+            role = said.get("role")
+            if isinstance(role, str) and role in roles:
+                yield from _content_texts(said.get("content"))
 
 
 def prompt_prefix(payload: Payload, size: int) -> bytes:
@@ -113,7 +134,7 @@ def prompt_prefix(payload: Payload, size: int) -> bytes:
 def _in_order(payload: Payload) -> Iterator[str]:
     messages = payload.get("messages")
     if not isinstance(messages, list):
-        yield from texts_of(payload, roles=_USER_ROLES)
+        yield from _content_texts(payload.get("prompt", payload.get("input")))
         return
     for message in cast("list[object]", messages):
         if isinstance(message, dict):

@@ -68,6 +68,7 @@ class Matcher:
     system_prompt: tuple[str, ...]
     roles: frozenset[str] = frozenset()
     stages: frozenset[str] = frozenset()
+    arms: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +88,11 @@ class Rule:
 
     ``spills`` says whether any tier hands requests on before anything fails. With ``select`` one of
     ``starts`` takes its place: the same rule with the tiers in the order in which they are tried
-    after the one of that number.
+    after the one of that number. ``spec`` says what else becomes of its requests; ``accepts`` is
+    the condition of its cascade over ``answer.*``. ``composed`` says that an answer of its requests
+    is not the whole story, ``classifies`` that a model is asked before they are decided. ``steps``
+    are the rule with one tier each, for what is asked one by one: a cascade's tiers, an ensemble's
+    backends.
     """
 
     name: str
@@ -98,6 +103,11 @@ class Rule:
     spills: bool = False
     select: ir.Select | None = None
     starts: tuple["Rule", ...] = ()
+    spec: ir.Rule | None = None
+    accepts: Program | None = None
+    composed: bool = False
+    classifies: bool = False
+    steps: tuple["Rule", ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,10 +121,22 @@ class Guardrail:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Arm:
+    """One side of a policy's comparison; ``place`` is its name's digest, ``weight`` above 0."""
+
+    name: str
+    weight: int
+    place: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Policy:
     """A policy in force; ``facts`` are the CEL facts that its expressions read.
 
-    ``readings`` are the signals of requests that these, and its selects, want to know.
+    ``readings`` are the signals of requests that these, and its selects, want to know; ``derived``
+    those of them that no rule reads out of the texts. ``recalls`` says that it asks for the past of
+    conversations. With ``arms`` every request is on one of them. ``alone`` are rules that send to
+    one backend, by its name: whom the gateway asks of its own.
     """
 
     name: str
@@ -124,6 +146,10 @@ class Policy:
     guardrails: tuple[Guardrail, ...]
     facts: tuple[str, ...]
     readings: frozenset[str] = frozenset()
+    derived: frozenset[str] = frozenset()
+    recalls: bool = False
+    arms: tuple[Arm, ...] = ()
+    alone: Mapping[str, Rule] = field(default_factory=dict[str, Rule])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,6 +229,7 @@ class Snapshot:
     exact: Mapping[str, Exact]
     wildcards: tuple[Wildcard, ...]
     facts: Facts
+    answer_facts: Facts
     zone: str = ""
     live_pods: int = 1
     reads: bool = False

@@ -26,7 +26,8 @@ class Plan:
     """The part of a decision that holds for all attempts: rule and eligible backends.
 
     ``eligible`` is a mask over ``policy.backends``: hard filters and guardrails are in it, so no
-    attempt can leave them. ``resting`` are endpoints that are left alone for now, by id;
+    attempt can leave them; ``forbidden`` is what the guardrails take from any other request that is
+    made on this one's account. ``resting`` are endpoints that are left alone for now, by id;
     ``chance`` in [0, 1) says when what rests returns to this request, None until it matters.
     ``passed`` are tiers that a first attempt leaves out, as a mask; ``spills`` says of which of
     them it does so because they are busy, and by what.
@@ -42,6 +43,7 @@ class Plan:
         eligible: int,
         guardrails: tuple[str, ...],
         expression_errors: int,
+        forbidden: int = 0,
     ) -> None:
         self.snapshot: Final = snapshot
         self.view: Final = view
@@ -50,6 +52,7 @@ class Plan:
         self.eligible: Final = eligible
         self.guardrails: Final = guardrails
         self.expression_errors: Final = expression_errors
+        self.forbidden: Final = forbidden
         self.resting: frozenset[str] = NOBODY_RESTS
         self.chance: float | None = None
         self.passed = 0
@@ -65,6 +68,7 @@ class Plan:
             eligible=eligible,
             guardrails=self.guardrails,
             expression_errors=self.expression_errors,
+            forbidden=self.forbidden,
         )
         plan.resting = self.resting if resting is None else resting
         plan.chance = self.chance

@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from switchboard_dataplane.errors import BodyTooLarge, BodyTooSlow
 from switchboard_dataplane.front.routes import (
     APIS,
+    FEEDBACK,
     HEAD_BYTES_MAX,
     NOT_ONE_HOST,
     Patience,
@@ -230,15 +231,16 @@ class AiohttpFront(web.Server):
         hosts = len(request.headers.getall("Host", ()))
         if hosts > 1 or (not hosts and request.version >= HttpVersion11):
             return _response(error_answer(malformed(NOT_ONE_HOST)), closing=True)
-        api = APIS.get(request.path)
-        if api is None or request.method != "POST":
+        api, rates = APIS.get(request.path), request.path == FEEDBACK
+        if (api is None and not rates) or request.method != "POST":
             answer = self._routes.answer(request.method, request.path)
             return _response(answer, closing=self._routes.live.closing)
-        caller = AiohttpCaller(request, api, self._routes)
+        caller = AiohttpCaller(request, api or "chat", self._routes)
+        server = self._routes.feedback if rates else self._routes.proxy
         live, task = self._routes.live, asyncio.current_task()
         live.enter(task)
         try:
-            await self._routes.proxy.serve(caller)
+            await server.serve(caller)
         finally:
             live.leave(task)
         return caller.response

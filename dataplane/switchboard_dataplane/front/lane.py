@@ -294,7 +294,7 @@ class Lane:
     async def _serve(self, caller: LaneCaller) -> None:
         try:
             if caller.routed:
-                await self._serve_model(caller)
+                await self._serve_routed(caller)
             else:
                 self.answer(caller, self._port.routes.answer(caller.method, caller.path))
                 await self.drained()
@@ -309,11 +309,12 @@ class Lane:
         if self._outlives(caller):
             self._go_on()
 
-    async def _serve_model(self, caller: LaneCaller) -> None:
+    async def _serve_routed(self, caller: LaneCaller) -> None:
         routes = self._port.routes
+        server = routes.feedback if caller.rates else routes.proxy
         routes.live.enter(self._task)
         try:
-            await routes.proxy.serve(caller)
+            await server.serve(caller)
         finally:
             routes.live.leave(self._task)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from switchboard_dataplane.errors import RequestError
-from switchboard_dataplane.front.routes import Routes
+from switchboard_dataplane.front.routes import FEEDBACK, Routes
 from switchboard_dataplane.wire.answers import Answer
 from switchboard_policy.ir import Api
 
@@ -34,8 +34,9 @@ class LaneCaller:
     """A Caller whose request the connection fills.
 
     ``received`` says that the request is here whole, ``ended`` that its answer is written whole,
-    ``keep_alive`` that the connection lives on, ``old`` that the caller speaks HTTP/1.0. ``api``
-    is meaningful only where ``routed``: the others are answered without the proxy.
+    ``keep_alive`` that the connection lives on, ``old`` that the caller speaks HTTP/1.0. ``rates``:
+    it is feedback. ``api`` is meaningful only where ``routed`` to a model; what is neither is
+    answered without its body.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class LaneCaller:
         "method",
         "old",
         "path",
+        "rates",
         "received",
         "routed",
     )
@@ -69,7 +71,8 @@ class LaneCaller:
         old: bool,
     ) -> None:
         self.api: Api = api or "chat"
-        self.routed = api is not None and method == "POST"
+        self.rates = path == FEEDBACK and method == "POST"
+        self.routed = (api is not None and method == "POST") or self.rates
         self.headers = headers
         self.method = method
         self.path = path

@@ -32,6 +32,11 @@ HEADERS_MAX: Final = 128
 #: The paths that go through the proxy, all by POST.
 APIS: Final[Mapping[str, Api]] = {f"/v1{path}": api for api, path in PATHS.items()}
 
+#: Where callers rate answers, by POST.
+FEEDBACK: Final = "/v1/feedback"
+#: All that takes a body.
+_POSTED: Final = (*APIS, FEEDBACK)
+
 #: What is said to a request without a Host header, or with several: RFC 9112, 3.2.
 NOT_ONE_HOST: Final = "there is not just one Host header"
 
@@ -42,7 +47,7 @@ T = TypeVar("T")
 
 
 class Server(Protocol):
-    """Serves requests for a model: ``proxy.Proxy`` is one."""
+    """Serves requests with a body: ``proxy.Proxy`` those for a model."""
 
     async def serve(self, caller: Caller) -> None:
         """See ``Proxy.serve``."""
@@ -75,10 +80,12 @@ PATIENCE: Final = Patience()
 class Routes:
     """Answers for the public port; ``snapshot`` returns the one in force.
 
+    ``proxy`` serves the requests for models, ``feedback`` what is said of their answers.
     ``bodies`` are those on their way, at all connections of the port.
     """
 
     proxy: Server
+    feedback: Server
     live: LiveRequests
     bodies: Bodies
     snapshot: Callable[[], Snapshot | None]
@@ -137,9 +144,9 @@ class Routes:
         """List the exact model names; a name that only a wildcard covers can be asked for."""
         one = path.startswith(f"{_MODELS}/")
         if path != _MODELS and not one:
-            if path in APIS:
+            if path in _POSTED:
                 raise WrongMethod(f"{path} takes POST, not {method}")
-            served = ", ".join([*APIS, _MODELS])
+            served = ", ".join([*_POSTED, _MODELS])
             raise UnknownPath(f"nothing is served under {path[:200]!r}; try {served}")
         if method not in ("GET", "HEAD"):
             raise WrongMethod(f"{_MODELS} takes GET, not {method}")

@@ -6,6 +6,7 @@ digits, so that a log full of numbers costs little more than prose.
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from switchboard_dataplane.reading.checksums import passes_luhn
@@ -97,9 +98,14 @@ _SHAPES: Final = tuple(
     for number in numbers
     if number.shape
 )
-_ANY_SHAPE: Final = re.compile(
-    "|".join(sorted({_NO_GROUP.sub("[ .-]", number.shape) for _, number in _SHAPES}))
+#: The same shapes of any digits.
+_OUTLINES: Final = tuple(
+    re.compile(_NO_GROUP.sub("[ .-]", number.shape).replace("[1-4]", "0").replace("756", "000"))
+    for _, number in _SHAPES
 )
+_TO_OUTLINE: Final = str.maketrans("123456789", "000000000")
+_OUTLINES_KEPT: Final = 1_024
+_SOLID_OUTLINE: Final = "0" * 7
 #: A day, and the hour that often follows it: most of the runs in a log.
 _MOMENT: Final = re.compile(
     r"(?:(?:19|20)[0-9]{2}[\-/.][01]?[0-9][\-/.][0-3]?[0-9]"
@@ -131,19 +137,39 @@ def _what_it_is(text: str, first: int, last: int) -> Iterator[Finding]:
     if _MOMENT.fullmatch(text, first, last) is not None:
         return
     context = _Context(text, first, last)
-    cards = list(_cards(text, first, last))
-    yield from cards
-    for part in _SOLID.finditer(text, first, last):
-        yield from _solid(text, *part.span())
-    shapes = _SHAPES if _ANY_SHAPE.search(text, first, last) is not None else ()
-    for pattern, number in shapes:
+    outline = text[first:last].translate(_TO_OUTLINE)
+    cards: list[Finding] = []
+    if outline.count("0") >= _CARD_DIGITS_MIN:
+        cards.extend(_cards(text, first, last))
+        yield from cards
+    if _SOLID_OUTLINE in outline:
+        for part in _SOLID.finditer(text, first, last):
+            yield from _solid(text, *part.span())
+    yield from _written_ids(text, first, last, outline, context)
+    if not cards:
+        yield from _phones(text, first, last, context)
+
+
+def _written_ids(
+    text: str, first: int, last: int, outline: str, context: "_Context"
+) -> Iterator[Finding]:
+    """Identity numbers in their own shapes."""
+    for pattern, number in _shapes_in(outline) if len(outline) <= _RUN_CHARS_MAX else _SHAPES:
         for found in pattern.finditer(text, first, last):
             if number.shape_needs_words and not context.has(number.words):
                 continue
             if number.check(found[0].translate(_SEPARATORS)):
                 yield Finding(number.kind, *found.span())
-    if not cards:
-        yield from _phones(text, first, last, context)
+
+
+@lru_cache(maxsize=_OUTLINES_KEPT)
+def _shapes_in(outline: str) -> tuple[tuple[re.Pattern[str], NumberId], ...]:
+    """Return the shapes that a run may have by where its digits are: few ways to write are many."""
+    return tuple(
+        shape
+        for shape, written in zip(_SHAPES, _OUTLINES, strict=True)
+        if written.search(outline) is not None
+    )
 
 
 class _Context:
@@ -160,8 +186,13 @@ class _Context:
 
     def speaks_of_phones(self) -> bool:
         around = self._read()
-        if around.isascii() and not any(hint in around for hint in _PHONE_HINTS):
-            return False
+        if around.isascii():
+            # Faster than any(): most numbers stand next to none.
+            for hint in _PHONE_HINTS:
+                if hint in around:
+                    break
+            else:
+                return False
         return _PHONE_WORDS.search(around) is not None
 
     def _read(self) -> str:

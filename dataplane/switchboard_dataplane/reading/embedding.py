@@ -6,9 +6,11 @@ says what it was made of.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from string import digits
 from typing import Final
 
 import msgspec
@@ -29,6 +31,10 @@ WORD_CHARS_MAX: Final = 32
 PIECE_CHARS_MAX: Final = 16
 
 _WORD: Final = re.compile(r"[^\W\d_]+|\d")
+#: All of ASCII but letters.
+_TO_SPACE: Final = str.maketrans(
+    {code: " " for code in range(128) if not chr(code).isalpha()},
+)
 _TINY: Final = 1e-9
 
 
@@ -61,32 +67,45 @@ class Embedder:
             raise TableRefused(f"{rows} pieces of {table.dimensions} dimensions")
         if len(table.vectors) != rows * table.dimensions or not 0 < table.scale < 1:
             raise TableRefused("vectors: a byte for each piece and dimension, a scale in (0, 1)")
-        raw = np.frombuffer(table.vectors, np.int8).reshape(rows, table.dimensions)
         self.dimensions: Final = table.dimensions
-        self._vectors: Final = raw.astype(np.float32) * np.float32(table.scale)
+        # As they are stored: what 1 stands for does not turn a vector.
+        self._vectors: Final = np.frombuffer(table.vectors, np.int8).reshape(rows, table.dimensions)
         self._starts: Final = {piece: row for row, piece in enumerate(table.starts)}
         first = len(table.starts)
+        self._digits: Final = tuple(digit for digit in digits if digit in self._starts)
         self._ends: Final = {piece: first + row for row, piece in enumerate(table.ends)}
 
     def embed(self, text: str) -> Floats:
         """Return a vector of length 1 for the first and last 2,000 characters, or zeros."""
-        return self.embed_words(_WORD.findall(head_and_tail(text)))
+        seen = head_and_tail(text)
+        if not seen.isascii():
+            return self.embed_words(_WORD.findall(seen))
+        # The same words in a third of the time, in an order that does not matter.
+        words = seen.translate(_TO_SPACE).split()
+        for digit in self._digits:
+            words.extend([digit] * seen.count(digit))
+        return self.embed_words(words)
 
     def embed_words(self, words: Sequence[str]) -> Floats:
         """Return a vector of length 1 for words as they are written, or zeros for none known."""
         rows: list[int] = []
+        times: list[int] = []
         whole = self._starts.get
-        for word in words:
+        for word, count in Counter(words).items():
             row = whole(word)
             if row is None:
                 row = whole(word.lower())
             if row is None:
-                rows.extend(self._pieces(word[:WORD_CHARS_MAX].lower()))
+                pieces = self._pieces(word[:WORD_CHARS_MAX].lower())
+                rows.extend(pieces)
+                times.extend([count] * len(pieces))
             else:
                 rows.append(row)
+                times.append(count)
         if not rows:
             return np.zeros(self.dimensions, np.float32)
-        total: Floats = self._vectors[rows].sum(axis=0)
+        # Whole numbers, which a float32 adds up exactly in any order.
+        total: Floats = np.array(times, np.float32) @ self._vectors[rows].astype(np.float32)
         return total / np.float32(max(_TINY, float(np.sqrt(total @ total))))
 
     def _pieces(self, word: str) -> list[int]:

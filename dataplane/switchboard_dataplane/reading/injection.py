@@ -133,9 +133,9 @@ _HIDDEN: Final = re.compile(
 
 def find_injection(piece: Slice) -> Iterator[Finding]:
     """Yield the marks that begin in a piece of a text."""
-    lower, start = piece.lower, piece.start
+    lower, start, starts = piece.lower, piece.start, piece.starts
     for kind, anchor, begins, pattern in _PHRASES:
-        if not piece.may_have(begins):
+        if starts is not None and begins not in starts:
             continue
         last = piece.end + len(anchor) - 1
         at = lower.find(anchor, start, last)

@@ -40,9 +40,14 @@ class Intents:
         vectors = [to_unit(embed(text)) for intent in declared for text in intent.examples]
         self._examples: Final = np.stack(vectors) if vectors else None
 
-    def read(self, text: str) -> tuple[str, ...]:
-        """Return the intents that a text is near enough to, the nearest first."""
-        return self.near(self._embed(text)) if text.strip() else ()
+    def read(self, text: str, vector: Vector | None = None) -> tuple[str, ...]:
+        """Return the intents that a text is near enough to, the nearest first.
+
+        ``vector`` is the text's, where it is known.
+        """
+        if not text.strip():
+            return ()
+        return self.near(self._embed(text) if vector is None else vector)
 
     def near(self, vector: Vector) -> tuple[str, ...]:
         """Return the intents that a text's vector is near enough to, the nearest first."""

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from math import log1p, sqrt
+from string import ascii_uppercase, digits
 from typing import Final, NamedTuple
 
 from switchboard_dataplane.reading.texts import head_and_tail
@@ -18,6 +19,8 @@ DIGITS_MAX: Final = 4
 LONG_LETTERS: Final = 9
 
 _WORD: Final = re.compile(r"[^\W\d_]+|0{1,4}|[^\w\s]")
+#: The same of a text in ASCII and lower case whose digits are 0, in less time.
+_PLAIN_WORD: Final = re.compile(r"[a-z]+|0{1,4}|[^a-z0_\s]")
 _DIGITS: Final = str.maketrans("123456789", "000000000")
 _SENTENCE_END: Final = re.compile(r"[.!?](?:\s|$)")
 _NAME: Final = re.compile(r"\b[A-Z][a-z]+")
@@ -35,6 +38,8 @@ _KINDS: Final[Mapping[str, str]] = {
     "compare": "than older younger taller faster longer before after earlier later difference",
     "code": "def return import class function print int str array string self lambda",
 }
+_DIGIT_BYTES: Final = digits.encode()
+_CAPITAL_BYTES: Final = ascii_uppercase.encode()
 _ASKED: Final = ("who", "what", "when", "where", "why", "how", "which")
 _KIND_OF: Final = {word: kind for kind, words in _KINDS.items() for word in words.split()}
 _NUMBERS: Final = frozenset("0" * count for count in range(1, DIGITS_MAX + 1))
@@ -61,7 +66,8 @@ class Lexical(NamedTuple):
 def read_lexical(text: str) -> Lexical:
     """Read the first and the last 2,000 characters of a prompt."""
     seen = head_and_tail(text)
-    words: list[str] = _WORD.findall(seen.lower().translate(_DIGITS))
+    pattern = _PLAIN_WORD if seen.isascii() else _WORD
+    words: list[str] = pattern.findall(seen.lower().translate(_DIGITS))
     counts = Counter(words)
     features = (*_form(seen, counts), *_options(seen), *_kinds(counts))
     return Lexical(words, features)
@@ -69,22 +75,24 @@ def read_lexical(text: str) -> Lexical:
 
 def _form(text: str, counts: Counter[str]) -> tuple[float, ...]:
     """Return what the characters and the lengths of words tell."""
-    data = Counter(text)
+    data = text.encode("ascii", "ignore")
     chars = max(1, len(text))
     words = letters = long_words = distinct = 0
     numbers = longest = 0
     for word, count in counts.items():
-        if word in _NUMBERS:
-            numbers += count
-            longest = max(longest, len(word))
-        elif word.isalpha():
+        if word.isalpha():
+            size = len(word)
             distinct += 1
             words += count
-            letters += count * len(word)
-            if len(word) >= LONG_LETTERS:
+            letters += count * size
+            if size >= LONG_LETTERS:
                 long_words += count
+        elif word in _NUMBERS:
+            numbers += count
+            longest = max(longest, len(word))
     words = max(1, words)
-    digits = sum(data[digit] for digit in "0123456789")
+    digit_count = _count_of(data, _DIGIT_BYTES)
+    asks = data.count(b"?")
     sentences = max(1, len(_SENTENCE_END.findall(text)))
     return (
         log1p(chars),
@@ -93,27 +101,31 @@ def _form(text: str, counts: Counter[str]) -> tuple[float, ...]:
         log1p(numbers),
         numbers / words,
         longest / 5,
-        10 * digits / chars,
-        10 * sum(count for char, count in data.items() if "A" <= char <= "Z") / chars,
-        log1p(data["\n"]),
-        float(data["?"] > 0),
-        log1p(data["?"]),
-        log1p(data[","]),
+        10 * digit_count / chars,
+        10 * _count_of(data, _CAPITAL_BYTES) / chars,
+        log1p(data.count(b"\n")),
+        float(asks > 0),
+        log1p(asks),
+        log1p(data.count(b",")),
         log1p(sentences),
         log1p(words / sentences),
-        log1p(data["$"]),
-        log1p(data["\\"]),
-        log1p(sum(data[char] for char in "=+*/^<>")),
-        log1p(sum(data[char] for char in "{}[]();")),
-        log1p(data['"'] + data["'"]),
-        float(data["_"] > 0),
-        log1p(sum(count for char, count in data.items() if char > "\x7f")),
-        float(data["%"] > 0),
+        log1p(data.count(b"$")),
+        log1p(data.count(b"\\")),
+        log1p(_count_of(data, b"=+*/^<>")),
+        log1p(_count_of(data, b"{}[]();")),
+        log1p(_count_of(data, b"\"'")),
+        float(b"_" in data),
+        log1p(len(text) - len(data)),
+        float(b"%" in data),
         distinct / words,
         long_words / words,
         len(_NAME.findall(text)) / words,
         float(text.rstrip().endswith("?")),
     )
+
+
+def _count_of(data: bytes, kinds: bytes) -> int:
+    return len(data) - len(data.translate(None, kinds))
 
 
 def _options(text: str) -> tuple[float, ...]:

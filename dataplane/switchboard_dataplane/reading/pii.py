@@ -74,6 +74,12 @@ _IPV6: Final = re.compile(
 _PRIVATE: Final = re.compile(
     r"(?:0|10|127|22[4-9]|2[3-5][0-9]|169\.254|172\.(?:1[6-9]|2[0-9]|3[01])|192\.168)\."
 )
+_OCTET: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+#: Those that begin like no reserved network, without a parser too.
+_PUBLIC: Final = re.compile(
+    r"(?!(?:0|10|100|127|169|172|192|198|203|22[4-9]|2[3-5][0-9])\.)"
+    rf"{_OCTET}(?:\.{_OCTET}){{3}}"
+)
 _VERSION: Final = re.compile(
     r"(?:\bv|version|release|build|firmware|kernel|section|chapter|clause|oid)[ :=#]{0,3}\Z",
     re.IGNORECASE,
@@ -237,20 +243,23 @@ def _is_somebodys(text: str, first: int, written: str) -> bool:
     """Whether an address is a machine's on the internet: not private, not a version's number."""
     if _PRIVATE.match(written) is not None:
         return False
+    if written in _RESOLVERS or _VERSION.search(text, max(0, first - 16), first) is not None:
+        return False
+    if _PUBLIC.fullmatch(written) is not None:
+        return True
     try:
         address: IPv4Address | IPv6Address = ip_address(written)
     except ValueError:
-        return False
-    if written in _RESOLVERS or _VERSION.search(text, max(0, first - 16), first) is not None:
         return False
     documented = written.startswith(("192.0.2.", "198.51.100.", "203.0.113.", "2001:db8"))
     return documented or (address.is_global and not address.is_multicast)
 
 
 def _marked_values(piece: Slice) -> Iterator[Finding]:
+    starts = piece.starts
     for kind, value, words in _MARKED:
         for word, begins in words:
-            if not piece.may_have(begins):
+            if starts is not None and begins not in starts:
                 continue
             plain, last = piece.plain, piece.end + len(word) - 1
             at = plain.find(word, piece.start, last)

@@ -29,7 +29,7 @@ from switchboard_dataplane.reading.turns import Turn
 
 if TYPE_CHECKING:
     # Only who declares intents needs numpy.
-    from switchboard_dataplane.reading.intents import Intents
+    from switchboard_dataplane.reading.intents import Intents, Vector
 
 #: What a reading may say: a name, yes or no, a degree, or the names of all that was found.
 Value = str | bool | float | tuple[str, ...]
@@ -83,14 +83,20 @@ _OF_SCOPE: Final[Mapping[str, _Find]] = {
 class Work:
     """The readings of one request, asked for by name; unknown names are a KeyError.
 
+    ``vector`` is the last user turn's, where it is known already: intents go by it.
     ``cost_chars`` is what they have to look at: the measure of their time.
     """
 
     def __init__(
-        self, names: Collection[str], view: RequestView, intents: "Intents | None" = None
+        self,
+        names: Collection[str],
+        view: RequestView,
+        intents: "Intents | None" = None,
+        vector: "Vector | None" = None,
     ) -> None:
         self._names: Final = tuple(dict.fromkeys(names))
         self._intents: Final = intents
+        self._vector: Final = vector
         reads = {READINGS[name].reads for name in self._names}
         self._all: Final = all_messages(view) if "all-messages" in reads else None
         self._untrusted: Final = untrusted_messages(view) if "untrusted-messages" in reads else None
@@ -130,7 +136,7 @@ class Work:
 
     def _read_turn(self, name: str, turn: Turn) -> Value:
         if name == "intents":
-            return self._intents.read(turn.text) if self._intents is not None else ()
+            return self._intents.read(turn.text, self._vector) if self._intents is not None else ()
         return _OF_TURN[name](turn)
 
     def _scan(self, scope: Scope, said: dict[str, Value]) -> Iterator[None]:

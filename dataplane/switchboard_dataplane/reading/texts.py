@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from string import punctuation
 from typing import Final, cast
 
-from switchboard_dataplane.decision.request import Payload, RequestView, texts_of
+from switchboard_dataplane.decision.request import Payload, RequestView, texts_in, texts_of
 
 #: What lexical readings see of a turn: its first and its last characters, half of this each.
 TURN_CHARS_MAX: Final = 4_000
@@ -89,13 +89,15 @@ class Slice:
             self._plain = self.lower.translate(_TO_SPACE)
         return self._plain
 
-    def may_have(self, start: str) -> bool:
-        """Say whether a phrase that starts so may be there: quick, and a no is always right."""
-        if not self.ascii:
-            return True
-        if self._starts is None:
-            self._starts = frozenset([word[:START_CHARS] for word in self.plain.split()])
-        return not start or start in self._starts
+    @property
+    def starts(self) -> frozenset[str] | None:
+        """What the words here begin with, and ""; None where nobody can tell.
+
+        A phrase of which ``start_of`` is not among them is not there.
+        """
+        if self._starts is None and self.ascii:
+            self._starts = frozenset(["", *[word[:START_CHARS] for word in self.plain.split()]])
+        return self._starts
 
 
 def whole(text: str) -> Slice:
@@ -109,19 +111,20 @@ def plain_form(phrase: str) -> str:
 
 
 def start_of(phrase: str) -> str:
-    """Return what ``Slice.may_have`` takes for a phrase; "" where it begins with no word."""
+    """Return the one of ``Slice.starts`` that a phrase has; "" where it begins with no word."""
     words = plain_form(phrase).split()
     return words[0][:START_CHARS] if words else ""
 
 
 def last_user_turn(view: RequestView) -> str:
     """Return the text of the last user message, or the whole prompt or input."""
-    messages = view.payload.get("messages")
-    if not isinstance(messages, list):
-        return "\n".join(texts_of(view.payload, roles=_USER))
-    for message in reversed(cast("list[object]", messages)):
+    messages = view.messages
+    if messages is None:
+        return "\n".join(texts_of(view, roles=_USER))
+    for place in reversed(range(len(messages))):
+        message = messages[place]
         if isinstance(message, dict) and cast("Payload", message).get("role") == "user":
-            return "\n".join(texts_of({"messages": [message]}, roles=_USER))
+            return "\n".join(texts_in(messages[place : place + 1], roles=_USER))
     return ""
 
 

@@ -14,9 +14,10 @@ from switchboard_dataplane.signals.admission import BackendQueue, Queues, Waiter
 from switchboard_dataplane.signals.average import DECAY_S, Average
 from switchboard_dataplane.signals.breaker import Breaker, Ejections, breaker_of_nobody
 from switchboard_dataplane.signals.engine import EngineLoad
+from switchboard_dataplane.signals.learned import NOBODY, Learner
 from switchboard_dataplane.signals.marks import Marks
-from switchboard_dataplane.signals.sessions import Sessions
-from switchboard_dataplane.signals.thresholds import ShareTrackers
+from switchboard_dataplane.signals.sessions import Histories, Sessions
+from switchboard_dataplane.signals.thresholds import QualityTargets, ShareTrackers
 from switchboard_dataplane.signals.tier_loads import TierLoads
 
 #: The classes of prompts, by their tokens: up to each of these, and above the last.
@@ -191,7 +192,8 @@ class SignalTable(dict[str, EndpointSignal]):
 
     ``ejected`` are the endpoints that are out, ``marks`` what was told to rest; in ``queues`` are
     the requests that wait for an endpoint below its limit, in ``waking`` those that wait for a
-    backend's first; ``tier_loads`` are how busy tiers are that spill.
+    backend's first; ``tier_loads`` are how busy tiers are that spill. ``learner`` has learned of
+    ratings; ``histories`` are what conversations have cost.
     """
 
     def __init__(self, ejected: Ejections | None = None) -> None:
@@ -203,7 +205,10 @@ class SignalTable(dict[str, EndpointSignal]):
         self.waking = Queues()
         self.tier_loads = TierLoads()
         self.shares = ShareTrackers()
+        self.targets = QualityTargets()
         self.sessions = Sessions()
+        self.histories = Histories()
+        self.learner: Learner = NOBODY
         self._backends: dict[str, BackendLoad] = {}
         self._known: set[str] = set()
         self._turns: dict[tuple[str, str, str], float] = {}

@@ -1,6 +1,7 @@
 """Finds the score from which requests go to the strong model, so that a declared share of them do.
 
 A threshold from a sample drifts with the traffic: a tracker follows the last requests instead.
+Where a quality is declared the share follows the ratings.
 """
 
 from bisect import bisect_left, insort
@@ -8,8 +9,15 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from switchboard_dataplane.signals.learned import Place
+
 #: So many requests are remembered: within 4 points of the share, and over a shift in as many.
 WINDOW: Final = 200
+#: By how much the share moves for a rating that is 1 off the declared quality: the sum of what
+#: answers were off it is at most 50 until the share is at one of its ends.
+STEP: Final = 0.02
+#: The share of strong requests before the first rating.
+FIRST_SHARE: Final = 0.5
 
 
 class Threshold(NamedTuple):
@@ -59,7 +67,7 @@ class ShareTracker:
             raise ValueError(f"share {share}: not in [0, 1]")
         if window < 1:
             raise ValueError(f"window {window}: at least 1")
-        self._share: Final = share
+        self.share: Final = share
         self._window: Final = window
         self._order: Final = deque[float]()
         self._ranked: Final[list[float]] = []
@@ -75,18 +83,58 @@ class ShareTracker:
         self._order.append(score)
         insort(self._ranked, score)
 
-    def threshold(self) -> Threshold:
-        """Return the threshold that the remembered scores come to."""
-        return _of_sorted(self._ranked, self._share)
+    def threshold(self, share: float | None = None) -> Threshold:
+        """Return the threshold that the remembered scores come to, for another share if said."""
+        return _of_sorted(self._ranked, self.share if share is None else share)
 
     def __len__(self) -> int:
         """Return how many scores are remembered."""
         return len(self._order)
 
 
-class ShareTrackers(dict[tuple[str, str, float], ShareTracker]):
-    """Trackers by policy, rule and share; asking for one that is not there makes it."""
+class ShareTrackers(dict[tuple[Place, float], ShareTracker]):
+    """Trackers by place and share; asking for one that is not there makes it."""
 
-    def __missing__(self, key: tuple[str, str, float]) -> ShareTracker:
-        tracker = self[key] = ShareTracker(key[2])
+    def __missing__(self, key: tuple[Place, float]) -> ShareTracker:
+        tracker = self[key] = ShareTracker(key[1])
         return tracker
+
+
+class QualityTarget:
+    """Moves the share of strong requests until the mean rating of all is the one declared.
+
+    ``moved`` is by how much this pod's ratings have moved the share; ``heard`` is the same of each
+    other pod. Raises ValueError for a target outside [0, 1].
+    """
+
+    def __init__(self, target: float) -> None:
+        if not 0.0 <= target <= 1.0:
+            raise ValueError(f"target {target}: not in [0, 1]")
+        self._target: Final = target
+        self._tracker: Final = ShareTracker(1.0)
+        self.moved = 0.0
+        self.heard: dict[str, float] = {}
+
+    @property
+    def share(self) -> float:
+        """The share of requests that goes to the strong model now."""
+        return min(1.0, max(0.0, FIRST_SHARE + self.moved + sum(self.heard.values())))
+
+    def is_strong(self, score: float, chance: float, *, count: bool) -> bool:
+        """Decide by a score, which is remembered where it counts."""
+        if count:
+            self._tracker.take(score)
+        return self._tracker.threshold(self.share).is_strong(score, chance)
+
+    def take(self, quality: float) -> None:
+        """Take in the rating of an answer, in [0, 1]; at an end nothing is saved up."""
+        share = min(1.0, max(0.0, self.share + STEP * (self._target - quality)))
+        self.moved = share - FIRST_SHARE - sum(self.heard.values())
+
+
+class QualityTargets(dict[tuple[Place, float], QualityTarget]):
+    """Targets by place and quality; asking for one that is not there makes it."""
+
+    def __missing__(self, key: tuple[Place, float]) -> QualityTarget:
+        target = self[key] = QualityTarget(key[1])
+        return target

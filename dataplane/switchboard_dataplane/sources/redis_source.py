@@ -18,7 +18,10 @@ from switchboard_policy.store import (
     Line,
     Manifest,
     Pod,
+    Record,
+    Recorded,
     Registered,
+    Retention,
     Revision,
     Word,
 )
@@ -30,7 +33,9 @@ from switchboard_policy.store.layout import (
     read_fields,
     read_head,
     read_line,
+    read_record,
     read_word,
+    record_parts,
     word_parts,
 )
 
@@ -143,4 +148,27 @@ class RedisSource:
             words=[read_word(parts) for _, parts in found],
             after=found[-1][0].decode() if found else last,
             at_ms=await self._client.now_ms(words),
+        )
+
+    async def record(self, records: Sequence[Record], *, keep: Retention) -> None:
+        """See ``StoreReader.record``."""
+        log = pod_keys(self._scope).decisions
+        added = await self._client.pipeline(
+            *(("XADD", log, "*", *record_parts(record)) for record in records)
+        )
+        # An entry's id begins with the store's time. Cut once a portion: that is exact, and cheap.
+        now_ms = int(added[-1].partition(b"-")[0])
+        await self._client.pipeline(
+            ("XTRIM", log, "MAXLEN", keep.entries),
+            ("XTRIM", log, "MINID", max(0, now_ms - keep.age_ms)),
+        )
+
+    async def recorded(self, after: str, *, limit: int) -> Recorded:
+        """See ``StoreReader.recorded``."""
+        log, last = pod_keys(self._scope).decisions, after or _BEGINNING
+        (found,) = await self._client.pipeline(("XREAD", "COUNT", limit, "STREAMS", log, last))
+        entries = found[0][1] if found else ()
+        return Recorded(
+            records=[read_record(parts) for _, parts in entries],
+            after=entries[-1][0].decode() if entries else last,
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from switchboard_dataplane.telemetry.choices import Choices
 from switchboard_dataplane.telemetry.instruments import (
     Counter,
     Histogram,
@@ -34,9 +35,10 @@ _PROPAGATION_S: Final[Sequence[float]] = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
 )  # fmt: skip
 
-_WHERE: Final = ("backend", "policy", "rule", "tier")
+#: The arm comes last everywhere; it is empty, and not told, where a policy compares nothing.
+_WHERE: Final = ("backend", "policy", "rule", "tier", "arm")
 _SERVING: Final = (
-    "backend", "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model",
+    "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model",
 )  # fmt: skip
 _OPERATIONS: Final = {
     "chat": "chat",
@@ -52,7 +54,7 @@ class Gauges:
     engines say by backend (their requests waiting and running, the fullest KV cache, the age of
     the oldest word in seconds),
     (epoch, sequence) of the policy in force (None before the first), objects refused, outcomes
-    dropped.
+    dropped, decisions for the log by what became of them.
 
     They are called from any thread.
     """
@@ -65,14 +67,18 @@ class Gauges:
     revision: Callable[[], tuple[int, int] | None]
     refused: Callable[[], int]
     dropped: Callable[[], int]
+    logged: Callable[[], Mapping[str, int]] = dict[str, int]
 
 
 class Metrics:
-    """The instruments of one data plane. ``fold`` is an Observer of outcomes."""
+    """The instruments of one data plane. ``fold`` is an Observer of outcomes.
+
+    ``choices`` takes in what happens to requests after that.
+    """
 
     def __init__(self, gauges: Gauges) -> None:
         self._attempts = Counter(
-            "switchboard.attempts", ("backend", "reason"), "Attempts by what became of them"
+            "switchboard.attempts", ("backend", "reason", "arm"), "Attempts by what became of them"
         )
         self._decisions = Counter(
             "switchboard.decisions", _WHERE, "Requests by where they were served"
@@ -83,31 +89,32 @@ class Metrics:
         self._cost = Counter(
             "switchboard.cost.microdollars", _WHERE, "Cost in millionths of a US dollar"
         )
+        self.choices = Choices(self._attempts, self._cost)
         self._trouble = _Trouble()
         self._duration = Histogram(
             "gen_ai.server.request.duration",
-            ("backend", "error.type", *_SERVING[1:]),
+            ("backend", "error.type", *_SERVING, "arm"),
             "From the request to the end of the answer",
             unit="s",
             bounds=_DURATION_S,
         )
         self._first_token = Histogram(
             "gen_ai.server.time_to_first_token",
-            _SERVING,
+            ("backend", *_SERVING, "arm"),
             "From a streamed request to its first content",
             unit="s",
             bounds=_FIRST_TOKEN_S,
         )
         self._per_token = Histogram(
             "gen_ai.server.time_per_output_token",
-            _SERVING,
+            ("backend", *_SERVING, "arm"),
             "Between tokens after the first",
             unit="s",
             bounds=_PER_TOKEN_S,
         )
         self._tokens = Histogram(
             "gen_ai.client.token.usage",
-            (*_SERVING, "gen_ai.token.type"),
+            ("backend", *_SERVING, "gen_ai.token.type", "arm"),
             "Tokens a request took and gave",
             unit="{token}",
             bounds=_TOKENS,
@@ -130,6 +137,7 @@ class Metrics:
             self._fallbacks,
             self._cost,
             *self._trouble.instruments,
+            *self.choices.instruments,
             self._duration,
             self._first_token,
             self._per_token,
@@ -150,12 +158,13 @@ class Metrics:
                 self._fold_serving(outcome)
 
     def _fold_routing(self, outcome: Outcome) -> None:
+        arm = outcome.arm
         for attempt in outcome.attempts:
-            self._attempts.add((attempt.backend, attempt.failure or "answered"))
+            self._attempts.add((attempt.backend, attempt.failure or "answered", arm))
             if attempt.cost_microdollars:
-                broken = (attempt.backend, outcome.policy, outcome.rule, attempt.tier)
+                broken = (attempt.backend, outcome.policy, outcome.rule, attempt.tier, arm)
                 self._cost.add(broken, attempt.cost_microdollars)
-        where = (outcome.backend, outcome.policy, outcome.rule, outcome.tier)
+        where = (outcome.backend, outcome.policy, outcome.rule, outcome.tier, arm)
         if outcome.answered:
             self._decisions.add(where)
             if any(attempt.failure and not attempt.lost for attempt in outcome.attempts):
@@ -163,22 +172,24 @@ class Metrics:
         if outcome.cost_microdollars:
             self._cost.add(where, outcome.cost_microdollars)
         self._trouble.fold(outcome)
+        self.choices.fold(outcome)
 
     def _fold_serving(self, outcome: Outcome) -> None:
         backend, provider, model = outcome.backend, outcome.provider, outcome.upstream_model
-        operation, duration_s = _OPERATIONS[outcome.api], outcome.duration_s
-        self._duration.record((backend, outcome.error, operation, provider, model), duration_s)
+        operation, duration_s, arm = _OPERATIONS[outcome.api], outcome.duration_s, outcome.arm
+        labels = (backend, outcome.error, operation, provider, model, arm)
+        self._duration.record(labels, duration_s)
         if outcome.ttft_s is not None:
-            serving = (backend, operation, provider, model)
+            serving = (backend, operation, provider, model, arm)
             self._first_token.record(serving, outcome.ttft_s)
             later_tokens = (outcome.output_tokens or 0) - 1
-            if later_tokens > 0:
+            if later_tokens > 0 and not outcome.held:
                 self._per_token.record(serving, (duration_s - outcome.ttft_s) / later_tokens)
         # The convention: usage is what was counted, so an estimate is not recorded.
         taken, given = outcome.input_tokens, outcome.output_tokens or 0
         if taken is not None and not outcome.estimated:
-            self._tokens.record((backend, operation, provider, model, "input"), taken)
-            self._tokens.record((backend, operation, provider, model, "output"), given)
+            self._tokens.record((backend, operation, provider, model, "input", arm), taken)
+            self._tokens.record((backend, operation, provider, model, "output", arm), given)
 
 
 def _observe_engines(gauges: Gauges) -> Sequence[Observed]:
@@ -211,37 +222,41 @@ class _Trouble:
     def __init__(self) -> None:
         self._breaks = Counter(
             "switchboard.stream.breaks",
-            ("backend", "policy"),
+            ("backend", "policy", "arm"),
             "Streams that an upstream broke after their first content",
         )
         self._races = Counter(
             "switchboard.races",
-            ("policy", "rule", "tier", "won"),
+            ("policy", "rule", "tier", "won", "arm"),
             "Attempts that another joined, by which one's content came first",
         )
         self._retries_denied = Counter(
             "switchboard.retries.denied",
-            ("policy",),
+            ("policy", "arm"),
             "Repeats at the same backend that the retry budget did not allow",
         )
         self._rejections = Counter(
-            "switchboard.rejections", ("reason",), "Requests that got an error, by its code"
+            "switchboard.rejections", ("reason", "arm"), "Requests that got an error, by its code"
         )
         self._panics = Counter(
             "switchboard.panics",
-            ("policy", "rule", "tier"),
+            ("policy", "rule", "tier", "arm"),
             "Requests for which ejections were ignored",
         )
         self._spills = Counter(
             "switchboard.spills",
-            ("cause", "policy", "rule", "tier"),
+            ("cause", "policy", "rule", "tier", "arm"),
             "Requests that a tier handed on, by the threshold that it had passed",
         )
         self._left = Counter(
-            "switchboard.callers.left", ("policy",), "Requests whose caller left before the end"
+            "switchboard.callers.left",
+            ("policy", "arm"),
+            "Requests whose caller left before the end",
         )
         self._expression_errors = Counter(
-            "switchboard.expression.errors", ("policy",), "CEL conditions that failed to evaluate"
+            "switchboard.expression.errors",
+            ("policy", "arm"),
+            "CEL conditions that failed to evaluate",
         )
 
     @property
@@ -260,22 +275,23 @@ class _Trouble:
 
     def fold(self, outcome: Outcome) -> None:
         """Take in an outcome."""
+        policy, rule, arm = outcome.policy, outcome.rule, outcome.arm
         for backend in outcome.breaks:
-            self._breaks.add((backend, outcome.policy))
+            self._breaks.add((backend, policy, arm))
         for race in outcome.races:
-            self._races.add((outcome.policy, outcome.rule, race.tier, race.won))
+            self._races.add((policy, rule, race.tier, race.won, arm))
         if outcome.panic:
-            self._panics.add((outcome.policy, outcome.rule, outcome.tier))
+            self._panics.add((policy, rule, outcome.tier, arm))
         for tier, cause in outcome.spills:
-            self._spills.add((cause, outcome.policy, outcome.rule, tier))
+            self._spills.add((cause, policy, rule, tier, arm))
         if outcome.retries_denied:
-            self._retries_denied.add((outcome.policy,), outcome.retries_denied)
+            self._retries_denied.add((policy, arm), outcome.retries_denied)
         if outcome.error:
-            self._rejections.add((outcome.error,))
+            self._rejections.add((outcome.error, arm))
         if outcome.caller_left:
-            self._left.add((outcome.policy,))
+            self._left.add((policy, arm))
         if outcome.expression_errors:
-            self._expression_errors.add((outcome.policy,), outcome.expression_errors)
+            self._expression_errors.add((policy, arm), outcome.expression_errors)
 
 
 def _observe(gauges: Gauges) -> Sequence[Observed]:
@@ -326,6 +342,13 @@ def _observe(gauges: Gauges) -> Sequence[Observed]:
             (),
             "Outcomes that were not folded",
             lambda: {(): gauges.dropped()},
+            rising=True,
+        ),
+        Observed(
+            "switchboard.decision_log",
+            ("result",),
+            "Decisions for the log, by what became of them",
+            lambda: {(result,): number for result, number in gauges.logged().items()},
             rising=True,
         ),
     )

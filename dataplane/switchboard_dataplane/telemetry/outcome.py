@@ -4,7 +4,10 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from switchboard_dataplane.learning.noting import Noted
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +60,32 @@ class RaceEnd(NamedTuple):
     won: Won
 
 
+#: Why a request was made on another one's account.
+Purpose = Literal["step", "candidate", "agreement", "judge", "classifier", "mirror", "sample"]
+
+
+class Aside:
+    """A request that the gateway made on another one's account, to a backend of its policy.
+
+    A cascade's ``step``, one ``candidate`` of several answers, a second opinion (``agreement``), a
+    ``judge`` of an answer or of a ``sample`` of them, a ``classifier`` or a ``mirror``. ``failure``
+    is a word of a closed set: an error's code, "" where an answer came; ``verdict`` what it said,
+    in a word. Tokens and cost are of all its ``attempts``; the cost is None where a backend names
+    no prices.
+    """
+
+    def __init__(self, purpose: Purpose, backend: str, failure: str, duration_s: float) -> None:
+        self.purpose: Final = purpose
+        self.backend: Final = backend
+        self.failure: Final = failure
+        self.duration_s: Final = duration_s
+        self.verdict = ""
+        self.attempts: tuple[Attempt, ...] = ()
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.cost_microdollars: float | None = None
+
+
 class Outcome:
     """What became of a request.
 
@@ -70,7 +99,12 @@ class Outcome:
     ``spills`` are the tiers that handed the request on, each with the threshold that it had passed.
     ``races`` are those among its attempts. ``breaks`` are the backends, in order, whose streams
     broke after content had gone out, ``retries_denied`` the repeats that the retry budget had no
-    room for.
+    room for. ``arm`` is the side of the policy's comparison that the caller is on. ``asides`` were
+    made on its account before it ended. ``judged`` are a cascade's tiers, in order, each with
+    what came of its answer: "accepted", "unjudged" or why the next one was asked. ``ensemble`` says
+    in a word what chose among several answers, "" where there was one. ``held`` says that a stream
+    was held back, so it did not go out as fast as it was written. ``noted`` is what is known
+    beside it where the policy learns, else None.
     """
 
     def __init__(self, *, at: float, api: str, status: int, duration_s: float) -> None:
@@ -104,6 +138,22 @@ class Outcome:
         self.ttft_s: float | None = None
         self.error = ""
         self.caller_left = False
+        self.arm = ""
+        self.asides: tuple[Aside, ...] = ()
+        self.judged: tuple[tuple[str, str], ...] = ()
+        self.ensemble = ""
+        self.held = False
+        self.noted: Noted | None = None
+
+    @property
+    def spent_microdollars(self) -> float:
+        """What answer, attempts before it and asides cost, as far as prices are known."""
+        spent = self.cost_microdollars or 0.0
+        for attempt in self.attempts:
+            spent += attempt.cost_microdollars or 0.0
+        for aside in self.asides:
+            spent += aside.cost_microdollars or 0.0
+        return spent
 
     @property
     def answered(self) -> bool:

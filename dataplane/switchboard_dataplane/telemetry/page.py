@@ -18,6 +18,9 @@ from switchboard_dataplane.telemetry.instruments import (
 
 #: Prometheus names the unit in the metric's name.
 _UNITS: Final[Mapping[str, str]] = {"s": "_seconds"}
+#: A label that is left out where it is empty, which says the same to Prometheus: the page of a
+#: gateway that compares nothing is as if there were no such label.
+_OPTIONAL: Final = "arm"
 
 
 def render_page(instruments: Iterable[Instrument]) -> str:
@@ -65,7 +68,13 @@ def _distribution(
 
 
 def _pairs(keys: Sequence[str], values: Labels) -> str:
-    return ",".join(f'{key}="{_escape(value)}"' for key, value in zip(keys, values, strict=True))
+    return ",".join(
+        [
+            f'{key}="{_escape(value)}"'
+            for key, value in zip(keys, values, strict=True)
+            if value or key != _OPTIONAL
+        ]
+    )
 
 
 def _braced(pairs: str) -> str:

@@ -69,6 +69,10 @@ class RequestSpan:
             "switchboard.revision": outcome.revision,
             "switchboard.attempts": len(outcome.attempts),
         }
+        if outcome.arm:
+            attributes["switchboard.arm"] = outcome.arm
+        if outcome.noted is not None:
+            attributes["switchboard.decision"] = outcome.noted.id
         if outcome.input_tokens is not None:
             attributes["gen_ai.usage.input_tokens"] = outcome.input_tokens
             attributes["gen_ai.usage.output_tokens"] = outcome.output_tokens or 0

@@ -1,7 +1,7 @@
-"""Small GETs beside the requests, such as of metrics: over kept connections of their own.
+"""Small requests of the gateway's own, such as for metrics: over kept connections of their own.
 
-A request never waits in line behind one of them. They carry no credential and follow nowhere, and
-go to the address itself, never through a forward proxy.
+A caller's request never waits in line behind one of them. They carry no credential and follow
+nowhere, and go to the address itself, never through a forward proxy.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Got(NamedTuple):
 
 
 class Getter:
-    """Sends GETs; ``tls`` is what connections are verified by.
+    """Gets, and posts JSON; ``tls`` is what connections are verified by.
 
     ``pod`` is told as the user agent, so that an engine's log says who asks.
     """
@@ -50,16 +50,15 @@ class Getter:
 
         Raises OSError: no connection, no HTTP, more than ``bytes_max``, not within ``timeout_s``.
         """
-        try:
-            pool, head = self._prepare(url, host)
-            async with asyncio.timeout(timeout_s):
-                response = await self._exchange(pool, head)
-                try:
-                    return Got(response.status, await _read(response, bytes_max))
-                finally:
-                    response.close()
-        except (UpstreamError, ValueError) as error:
-            raise OSError(str(error)) from error
+        head = "accept: text/plain, */*;q=0.5\r\n"
+        async with asyncio.timeout(timeout_s):
+            return await self._send("GET", url, host, head, b"", bytes_max)
+
+    async def post(self, url: str, body: bytes, *, timeout_s: float, bytes_max: int) -> Got:
+        """Post JSON and return the answer; raises OSError as ``get`` does."""
+        head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        async with asyncio.timeout(timeout_s):
+            return await self._send("POST", url, "", head, body, bytes_max)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -69,19 +68,32 @@ class Getter:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
-    async def _exchange(self, pool: Pool, head: bytes) -> Response:
+    async def _send(
+        self, method: str, url: str, host: str, headers: str, body: bytes, bytes_max: int
+    ) -> Got:
+        try:
+            pool, head = self._prepare(method, url, host, headers)
+            response = await self._exchange(pool, head, body)
+            try:
+                return Got(response.status, await _read(response, bytes_max))
+            finally:
+                response.close()
+        except (UpstreamError, ValueError) as error:
+            raise OSError(str(error)) from error
+
+    async def _exchange(self, pool: Pool, head: bytes, body: bytes) -> Response:
         connection = pool.take()
         if connection is not None:
             try:
-                return await connection.exchange(head, b"", _unbounded())
+                return await connection.exchange(head, body, _unbounded())
             except UpstreamReset:
                 if not connection.silent:
                     raise
         connection = await pool.open()
-        return await connection.exchange(head, b"", _unbounded())
+        return await connection.exchange(head, body, _unbounded())
 
-    def _prepare(self, url: str, host: str) -> tuple[Pool, bytes]:
-        """Return the connections to a URL's origin and the head of a GET; raises ValueError."""
+    def _prepare(self, method: str, url: str, host: str, headers: str) -> tuple[Pool, bytes]:
+        """Return the connections to a URL's origin and a request's head; raises ValueError."""
         self._reap()
         parts = urlsplit(url)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
@@ -96,9 +108,8 @@ class Getter:
             pool = self._pools[origin] = Pool(origin, tls=self._tls, loop=self._loop)
         query = f"?{parts.query}" if parts.query else ""
         head = (
-            f"GET {parts.path or '/'}{query} HTTP/1.1\r\nhost: {host or parts.netloc}\r\n"
-            f"user-agent: {self._agent}\r\naccept: text/plain, */*;q=0.5\r\n"
-            "accept-encoding: identity\r\n\r\n"
+            f"{method} {parts.path or '/'}{query} HTTP/1.1\r\nhost: {host or parts.netloc}\r\n"
+            f"user-agent: {self._agent}\r\n{headers}accept-encoding: identity\r\n\r\n"
         )
         return pool, head.encode()
 

@@ -89,8 +89,6 @@ def read_ask(api: Api, body: bytes, headers: Mapping[str, str]) -> Ask:
     view.tags = read_tags(headers)
     view.deadline_ms = read_deadline(headers)
     view.priority = read_priority(headers)
-    view.role = read_role(headers)
-    view.stage = read_stage(headers)
     view.latency_class = read_latency_class(headers)
     view.min_quality = read_min_quality(headers)
     view.labels = read_labels(headers)
@@ -104,6 +102,9 @@ def read_ask(api: Api, body: bytes, headers: Mapping[str, str]) -> Ask:
     format_type = read_text(response_format, "type", "response_format.type")
     view.json_schema = format_type == "json_schema"
     view.metadata = _read_metadata(payload)
+    # Frameworks for agents can often set the one, and not the other.
+    view.role = read_role(headers) or view.metadata.get("role", "")
+    view.stage = read_stage(headers) or view.metadata.get("stage", "")
     view.user = read_text(payload, "user")
     wants_usage = read_switch(options, "include_usage", "stream_options.include_usage")
     return Ask(view, body, wants_usage=wants_usage)
@@ -122,6 +123,29 @@ def body_for(ask: Ask, model: str) -> bytes:
         options = {**said, "include_usage": True}
         return splice(ask.body, {"model": name, "stream_options": orjson.dumps(options)})
     return put_in_front(splice_model(ask.body, name), {"stream_options": b'{"include_usage":true}'})
+
+
+def unstreamed(ask: Ask) -> Ask:
+    """Return the request for an answer that comes whole."""
+    if not ask.view.stream:
+        return ask
+    values = {"stream": b"false"}
+    if "stream_options" in ask.view.payload:
+        # They are for streams alone.
+        values["stream_options"] = b"null"
+    return read_ask(ask.view.api, splice(ask.body, values), ask.view.headers)
+
+
+def wants_logprobs(ask: Ask) -> bool:
+    """Say whether the caller asks for the probabilities of the answer's tokens."""
+    said = ask.view.payload.get("logprobs")
+    return said is not None and said is not False
+
+
+def with_logprobs(ask: Ask) -> Ask:
+    """Return the request with the probabilities of the answer's tokens asked for."""
+    value = b"true" if ask.view.api == "chat" else b"1"
+    return Ask(ask.view, splice(ask.body, {"logprobs": value}), wants_usage=ask.wants_usage)
 
 
 def _parse(body: bytes, content_type: str) -> Object:

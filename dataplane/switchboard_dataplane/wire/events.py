@@ -6,12 +6,15 @@ few byte searches find what matters: content, usage, the end, an error.
 """
 
 import re
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
 from switchboard_dataplane.errors import UpstreamProtocol
 from switchboard_dataplane.wire.usage import Usage, usage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: An event longer than this is no event; it bounds what one stream can pin in memory.
 EVENT_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -46,8 +49,9 @@ class EventReader:
     ``hides_usage`` drops the event that carries the usage and no choices; ``choices`` is how many
     answers were asked for. ``content_events`` counts events that say something: comments, roles and
     empty deltas keep a connection alive, but are no progress. ``complete`` says that the upstream
-    finished its answer. ``error`` is that with which it ended an answer that was not complete, and
-    ``error_event`` the event, which is held back; nothing is to be fed after it.
+    finished its answer, ``done`` that it said so by [DONE]. ``error`` is that with which it ended
+    an answer that was not complete, and ``error_event`` the event, which is held back; nothing is
+    to be fed after it. ``edit`` is done to all that goes out, from when it is set.
     """
 
     def __init__(self, *, hides_usage: bool = False, choices: int = 1) -> None:
@@ -56,8 +60,10 @@ class EventReader:
         self.usage: Usage | None = None
         self.content_events = 0
         self.complete = False
+        self.done = False
         self.error: dict[str, Any] | None = None
         self.error_event = b""
+        self.edit: Callable[[bytes], bytes] | None = None
         self._finished = 0
         self._pending = bytearray()
 
@@ -102,8 +108,10 @@ class EventReader:
             and (events.find(b'"error"') >= 0 or events.find(b"event:") >= 0)
             and _ERROR.search(events)
         ):
-            return self._until_error(events)
-        return self._note(events)
+            found = self._until_error(events)
+        else:
+            found = self._note(events)
+        return found if self.edit is None else self.edit(found)
 
     def _until_error(self, events: bytes) -> bytes:
         passed: list[bytes] = []
@@ -130,7 +138,7 @@ class EventReader:
             self._finished += len(_FINISH.findall(event))
             self.complete = self.complete or self._finished >= self.choices
         if event.find(b"[DONE]") >= 0 and _DONE.search(event):
-            self.complete = True
+            self.complete = self.done = True
         if event.find(b'"usage"') < 0 or not _USAGE.search(event):
             return True
         data = parse_object(data_of(event))

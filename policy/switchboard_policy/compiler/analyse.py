@@ -75,6 +75,7 @@ def covers(outer: ir.Match | None, inner: ir.Match | None) -> bool:
         and _any_of(outer.tags, inner.tags)
         and _any_of(outer.roles, inner.roles)
         and _any_of(outer.stages, inner.stages)
+        and _any_of(outer.arms, inner.arms)
         and _any_of(outer.keywords, inner.keywords)
         and _any_text_of(outer.system_prompt, inner.system_prompt)
         and all(_header_implied(wanted, inner.headers) for wanted in outer.headers)

@@ -41,7 +41,35 @@ def without_effect(policy: ir.Policy, traits: Mapping[str, Traits]) -> list[Find
         found += _balances(place)
         found += _wakes(place)
         found += _outlasting(place, policy.deadline_ms)
+    found += _never_asked(policy)
     return found
+
+
+def _never_asked(policy: ir.Policy) -> Iterator[Finding]:
+    """Find the models that are asked about requests and answers, and may never be."""
+    forbidden = always_forbidden(policy.guardrails)
+    for rule in policy.rules:
+        for what, backend, then in _asked_by(rule):
+            if backend in forbidden:
+                yield Finding(
+                    Reason.NO_EFFECT,
+                    f'in rule "{rule.name}", {what} asks {backend}, which guardrails without '
+                    f'"when" forbid: {then}; name another backend, or remove it',
+                )
+
+
+def _asked_by(rule: ir.Rule) -> Iterator[tuple[str, str, str]]:
+    if rule.select is not None and rule.select.classifier is not None:
+        yield "select.classifier", rule.select.classifier.backend, "thresholds decide"
+    if rule.cascade is not None:
+        never = "no answer of a tier but the last is ever accepted"
+        yield "cascade.accept.agreement", rule.cascade.agreement or "", never
+        if rule.cascade.judge is not None:
+            yield "cascade.accept.judge", rule.cascade.judge.asked.backend, never
+    if rule.ensemble is not None and rule.ensemble.judge is not None:
+        yield "ensemble.judge", rule.ensemble.judge.backend, "the most common answer is taken"
+    if rule.mirror is not None:
+        yield "mirror", rule.mirror.backend, "it gets no request"
 
 
 def _places(policy: ir.Policy, traits: Mapping[str, Traits]) -> Iterator[_Place]:

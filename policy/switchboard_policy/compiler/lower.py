@@ -4,6 +4,15 @@ from collections.abc import Container, Sequence
 from typing import Final
 
 from switchboard_policy import ir, names
+from switchboard_policy.compiler.lower_composed import (
+    Backends,
+    lower_cascade,
+    lower_ensemble,
+    lower_learning,
+    lower_mirror,
+    lower_review,
+    lower_select,
+)
 from switchboard_policy.compiler.resolve import Target, referent
 from switchboard_policy.compiler.world import BackendObject, Name
 from switchboard_policy.v1alpha1 import (
@@ -11,11 +20,12 @@ from switchboard_policy.v1alpha1 import (
     health,
     match,
     modelbackend,
+    quality,
     resilience,
     routingpolicy,
-    select,
     spill,
     telemetry,
+    tiers,
 )
 from switchboard_policy.v1alpha1.common import duration_ms, permille, picodollars_per_token
 
@@ -31,13 +41,18 @@ def lower_rules(
     Tiers and rules stay even if nothing is left in them: a rule that matches decides, and the
     request is then refused with the reason, never handed to another rule.
     """
+    backends = Backends(policy, available)
     return tuple(
         ir.Rule(
             name=rule.name,
             tiers=tuple(_tier(policy, tier, available) for tier in rule.route.tiers),
             match=_match(rule.match) if rule.match is not None else None,
             when=rule.when or "",
-            select=_select(rule.route),
+            select=lower_select(rule.route, backends),
+            cascade=lower_cascade(rule.route.cascade, backends),
+            ensemble=lower_ensemble(rule.route.ensemble, backends),
+            mirror=lower_mirror(rule.route.mirror, backends),
+            review=lower_review(rule.route.review),
         )
         for rule in spec.rules or ()
     )
@@ -50,6 +65,7 @@ def lower_policy(
     rules: tuple[ir.Rule, ...],
     guardrails: Sequence[ir.Guardrail],
     namespace_rank: int,
+    available: Container[Name],
 ) -> ir.Policy:
     """Lower a policy around its rules and the guardrails that it carries."""
     return ir.Policy(
@@ -70,25 +86,8 @@ def lower_policy(
             ir.Intent(one.name, tuple(one.examples), permille(one.threshold))
             for one in spec.intents
         ),
-    )
-
-
-def _select(route: routingpolicy.Route) -> ir.Select | None:
-    said = route.select
-    if said is None:
-        return None
-    numbers = {tier.name: number for number, tier in enumerate(route.tiers)}
-    share = said.strong_share
-    return ir.Select(
-        by=said.by,
-        thresholds_permille=tuple(permille(one) for one in said.thresholds or ()),
-        strong_share_permille=None if share is None else permille(share),
-        max_quality_loss_permille=permille(said.max_quality_loss or "0"),
-        tasks=tuple((one.task, numbers[one.tier]) for one in said.tasks or ()),
-        margin_permille=permille(said.margin),
-        stronger_when_unsure=said.when_unsure == "Stronger",
-        downgrade=said.downgrade == "Allow",
-        sticky=said.sticky == "Session",
+        arms=tuple(ir.Arm(arm.name, arm.weight) for arm in spec.arms or ()),
+        learning=lower_learning(spec.learning, Backends(policy, available)),
     )
 
 
@@ -105,7 +104,7 @@ def _restart_within_chars(said: resilience.Stream) -> int:
     return RESTART_WITHIN_CHARS if said.restart_within is None else said.restart_within
 
 
-def _tier(policy: Name, tier: routingpolicy.Tier, available: Container[Name]) -> ir.Tier:
+def _tier(policy: Name, tier: tiers.Tier, available: Container[Name]) -> ir.Tier:
     members: dict[Name, ir.Member] = {}
     for reference in tier.backends:
         name = referent(policy, reference)
@@ -128,7 +127,7 @@ def _spill(said: spill.Spill) -> ir.Spill:
     )
 
 
-def _balance(said: routingpolicy.Balance) -> ir.Balance:
+def _balance(said: tiers.Balance) -> ir.Balance:
     return ir.Balance(
         by=said.by,
         key=_hash_key(said.key) if said.key is not None else None,
@@ -136,7 +135,7 @@ def _balance(said: routingpolicy.Balance) -> ir.Balance:
     )
 
 
-def _hash_key(said: routingpolicy.HashKey) -> ir.HashKey:
+def _hash_key(said: tiers.HashKey) -> ir.HashKey:
     if said.header is not None:
         return ir.HashKey(source="header", header=said.header.lower())
     if said.prompt_prefix is not None:
@@ -160,6 +159,7 @@ def _match(said: match.Match) -> ir.Match:
         system_prompt=tuple(text.lower() for text in contains),
         roles=tuple(said.roles or ()),
         stages=tuple(said.stages or ()),
+        arms=tuple(said.arms or ()),
     )
 
 
@@ -196,7 +196,7 @@ def lower_backend(
     )
 
 
-def _quality(said: select.Quality) -> tuple[tuple[str, int], ...]:
+def _quality(said: quality.Quality) -> tuple[tuple[str, int], ...]:
     shares: dict[str, str] = said.model_dump(exclude_none=True)
     return tuple(sorted((task, permille(share)) for task, share in shares.items()))
 

@@ -105,6 +105,7 @@ def compile_policy(
         rules=rules,
         guardrails=_guardrails(policy.name, spec, surroundings, available),
         namespace_rank=_rank(policy.name.namespace, surroundings.gateway),
+        available=available,
     )
     offers = {str(name): known.apis for name, known in available.items()}
     traits = {str(name): known.traits for name, known in available.items()}

@@ -17,10 +17,11 @@ from switchboard_policy.v1alpha1.modelbackend import (
     SecretKey,
     ServiceTarget,
 )
-from switchboard_policy.v1alpha1.routingpolicy import BackendRef, RoutingPolicySpec
+from switchboard_policy.v1alpha1.routingpolicy import Route, RoutingPolicySpec
+from switchboard_policy.v1alpha1.tiers import Reference
 
 
-def referent(policy: Name, reference: BackendRef) -> Name:
+def referent(policy: Name, reference: Reference) -> Name:
     """Return the full name of a referenced backend."""
     return Name(reference.namespace or policy.namespace, reference.name)
 
@@ -33,8 +34,30 @@ def mentions(policy: Name, spec: RoutingPolicySpec) -> frozenset[Name]:
 def _places(policy: Name, spec: RoutingPolicySpec) -> Iterator[tuple[Name, str]]:
     for rule in spec.rules or ():
         for tier in rule.route.tiers:
-            for reference in tier.backends:
-                yield referent(policy, reference), f"rule {rule.name}, tier {tier.name}"
+            for member in tier.backends:
+                yield referent(policy, member), f"rule {rule.name}, tier {tier.name}"
+        for reference, what in _asides(rule.route):
+            yield referent(policy, reference), f"rule {rule.name}, {what}"
+    if spec.learning is not None and spec.learning.judge is not None:
+        yield referent(policy, spec.learning.judge.backend), "learning.judge"
+
+
+def _asides(route: Route) -> Iterator[tuple[Reference, str]]:
+    """Yield the backends that a route asks beside those of its tiers, and what for."""
+    if route.select is not None and route.select.classifier is not None:
+        yield route.select.classifier.backend, "select.classifier"
+    if route.cascade is not None:
+        accept = route.cascade.accept
+        if accept.agreement is not None:
+            yield accept.agreement, "cascade.accept.agreement"
+        if accept.judge is not None:
+            yield accept.judge.backend, "cascade.accept.judge"
+    if route.ensemble is not None and route.ensemble.judge is not None:
+        yield route.ensemble.judge.backend, "ensemble.judge"
+    if route.mirror is not None:
+        yield route.mirror.backend, "mirror"
+        if route.mirror.judge is not None:
+            yield route.mirror.judge.backend, "mirror.judge"
 
 
 def resolve_references(

@@ -10,7 +10,8 @@ the same contract tests.
 A writer signs each line, manifest field and head under the scope's key; a reader checks them.
 
 Pods of a scope also tell each other what is true now (``share``, ``shared``): words that are kept
-for seconds, signed like the rest, and lost without harm.
+for seconds, signed like the rest, and lost without harm. What they decided, and how it was rated,
+goes into a log of the scope (``record``, ``recorded``) that is bounded by number and by age.
 """
 
 from collections.abc import Mapping, Sequence
@@ -154,6 +155,28 @@ class Heard(msgspec.Struct, frozen=True):
     at_ms: int
 
 
+class Record(msgspec.Struct, frozen=True):
+    """An entry of the log of decisions: what a pod says in it, and the signature over both."""
+
+    pod: str
+    body: bytes
+    mac: str
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """Entries of that log in their order; ``after`` is where to go on."""
+
+    records: Sequence[Record]
+    after: str
+
+
+class Retention(NamedTuple):
+    """How much the log of decisions keeps: so many entries, none older than that."""
+
+    entries: int
+    age_ms: int
+
+
 class StoreWriter(Protocol):
     """The operator's side. Every call may raise ConnectionError (the store is away).
 
@@ -264,4 +287,12 @@ class StoreReader(Protocol):
 
     async def shared(self, after: str, *, timeout_ms: int) -> Heard:
         """Wait for words after a place, "" for all that are kept; none when the time is over."""
+        ...
+
+    async def record(self, records: Sequence[Record], *, keep: Retention) -> None:
+        """Append to the log of decisions; what is beyond the retention goes."""
+        ...
+
+    async def recorded(self, after: str, *, limit: int) -> Recorded:
+        """Return the oldest entries after a place, "" for the beginning; none at the end."""
         ...

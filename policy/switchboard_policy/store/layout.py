@@ -4,8 +4,9 @@ Every key is ``sb:{SCOPE}:…``: the braces make a scope one hash slot, and the 
 pattern. A channel has ``head`` (hash), ``manifest`` (hash: object → field), ``log`` (stream, its
 ids are the revisions), ``entry:DIGEST`` (strings) and ``retired`` (sorted set: digest → when it
 lost its last reference). A scope has ``pods`` (hash: name → record), ``seen`` (sorted set: name →
-when), ``acks`` (stream: names) and ``words`` (stream: what pods tell each other, of the last
-seconds). Times are the store's, in milliseconds.
+when), ``acks`` (stream: names), ``words`` (stream: what pods tell each other, of the last seconds)
+and ``decisions`` (stream: what they decided, and its ratings). Times are the store's, in
+milliseconds.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,17 @@ from typing import Final
 
 import msgspec
 
-from switchboard_policy.store.contract import ZERO, Channel, Field, Head, Line, Pod, Revision, Word
+from switchboard_policy.store.contract import (
+    ZERO,
+    Channel,
+    Field,
+    Head,
+    Line,
+    Pod,
+    Record,
+    Revision,
+    Word,
+)
 
 #: A reader that was away for longer than this many lines does a full resync.
 LOG_LINES_MAX: Final = 10_000
@@ -27,6 +38,9 @@ TIME_PART: Final = b"at"
 #: Those of a word: who said what about what and when, and its body.
 WORD_PART: Final = b"word"
 BODY_PART: Final = b"body"
+#: Those of an entry of the log of decisions: what it says, and who signed it.
+DECISION_PART: Final = b"decision"
+SIGNED_PART: Final = b"signed"
 
 #: What decoding raises: msgspec's errors and UnicodeDecodeError are ValueErrors.
 _UNREADABLE: Final = (ValueError, RecursionError)
@@ -35,6 +49,7 @@ _line_decoder = msgspec.json.Decoder(Line)
 _field_decoder = msgspec.json.Decoder(Field)
 _pod_decoder = msgspec.json.Decoder(Pod)
 _word_decoder = msgspec.json.Decoder(tuple[str, str, int, str])
+_signed_decoder = msgspec.json.Decoder(tuple[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +75,7 @@ class PodKeys:
     seen: str
     acks: str
     words: str
+    decisions: str
 
 
 def channel_keys(scope: str, channel: Channel) -> ChannelKeys:
@@ -78,7 +94,11 @@ def pod_keys(scope: str) -> PodKeys:
     """Return the keys of a scope's data planes."""
     start = f"sb:{{{scope}}}:"
     return PodKeys(
-        pods=start + "pods", seen=start + "seen", acks=start + "acks", words=start + "words"
+        pods=start + "pods",
+        seen=start + "seen",
+        acks=start + "acks",
+        words=start + "words",
+        decisions=start + "decisions",
     )
 
 
@@ -137,6 +157,22 @@ def read_word(parts: Mapping[bytes, bytes]) -> Word:
     except _UNREADABLE:
         return Word(topic="", pod="", said_ms=0, body=b"", mac="")
     return Word(topic=topic, pod=pod, said_ms=said_ms, body=parts.get(BODY_PART, b""), mac=mac)
+
+
+def record_parts(record: Record) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return the names and values of an entry of the log of decisions."""
+    signed = msgspec.json.encode((record.pod, record.mac))
+    return DECISION_PART, record.body, SIGNED_PART, signed
+
+
+def read_record(parts: Mapping[bytes, bytes]) -> Record:
+    """Read an entry of the log of decisions; one that cannot be read has no signature."""
+    body = parts.get(DECISION_PART, b"")
+    try:
+        pod, mac = _signed_decoder.decode(parts.get(SIGNED_PART, b""))
+    except _UNREADABLE:
+        return Record(pod="", body=body, mac="")
+    return Record(pod=pod, body=body, mac=mac)
 
 
 def _field(key: bytes, raw: bytes) -> Field:

@@ -24,7 +24,10 @@ from switchboard_policy.store.contract import (
     Manifest,
     Pod,
     PodSeen,
+    Record,
+    Recorded,
     Registered,
+    Retention,
     Revision,
     Word,
 )
@@ -58,13 +61,15 @@ class StoredChannel:
 class StoredPods:
     """What the store holds of a scope's data planes; ``acks`` counts their news.
 
-    ``words`` are what they told each other of late, by their numbers.
+    ``words`` are what they told each other of late, ``decisions`` what they recorded and when,
+    both by their numbers.
     """
 
     records: dict[str, Pod] = field(default_factory=dict[str, Pod])
     seen_ms: dict[str, int] = field(default_factory=dict[str, int])
     acks: int = 0
     words: dict[int, Word] = field(default_factory=dict[int, Word])
+    decisions: dict[int, tuple[int, Record]] = field(default_factory=dict[int, tuple[int, Record]])
 
 
 class MemoryStore:
@@ -76,7 +81,7 @@ class MemoryStore:
         self.channels: dict[At, StoredChannel] = {}
         self.scopes: dict[str, StoredPods] = {}
         self.news = asyncio.Condition()
-        #: How many words were said; no flush gives a number to another word.
+        #: How many words were said and records made; no flush gives a number to another one.
         self.said = 0
 
     def channel(self, scope: str, channel: Channel) -> StoredChannel:
@@ -296,6 +301,26 @@ class MemoryReader:
             words=tuple(found.values()),
             after=str(max(found, default=last)),
             at_ms=self._store.clock_ms(),
+        )
+
+    async def record(self, records: Sequence[Record], *, keep: Retention) -> None:
+        """See ``StoreReader.record``."""
+        decisions, now_ms = self._store.pods(self._scope).decisions, self._store.clock_ms()
+        for one in records:
+            self._store.said += 1
+            decisions[self._store.said] = now_ms, one
+        for number, (at_ms, _) in list(decisions.items()):
+            if len(decisions) <= keep.entries and at_ms >= now_ms - keep.age_ms:
+                break
+            del decisions[number]
+
+    async def recorded(self, after: str, *, limit: int) -> Recorded:
+        """See ``StoreReader.recorded``."""
+        last, decisions = int(after or 0), self._store.pods(self._scope).decisions
+        found = [number for number in decisions if number > last][:limit]
+        return Recorded(
+            records=[decisions[number][1] for number in found],
+            after=str(found[-1] if found else last),
         )
 
     def _lines(self, after: Mapping[Channel, Revision]) -> Mapping[Channel, Sequence[Line]]:

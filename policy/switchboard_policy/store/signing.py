@@ -10,7 +10,16 @@ from typing import Final
 
 from switchboard_policy.errors import BadSignature
 from switchboard_policy.seal import Keyring, fingerprint, key_id_of
-from switchboard_policy.store.contract import Channel, Field, Head, Line, Manifest, Revision, Word
+from switchboard_policy.store.contract import (
+    Channel,
+    Field,
+    Head,
+    Line,
+    Manifest,
+    Record,
+    Revision,
+    Word,
+)
 
 EMPTY_SET: Final = 0
 
@@ -88,6 +97,16 @@ def check_word(keyring: Keyring, word: Word) -> None:
     """Raise BadSignature unless a holder of the scope's key said this."""
     said = (word.topic, word.pod, str(word.said_ms), fingerprint(word.body))
     keyring.verify(word.mac, "word", *said)
+
+
+def sign_record(keyring: Keyring, *, pod: str, body: bytes) -> Record:
+    """Return the signed entry of a pod in the log of decisions."""
+    return Record(pod=pod, body=body, mac=keyring.sign("decision", pod, fingerprint(body)))
+
+
+def check_record(keyring: Keyring, record: Record) -> None:
+    """Raise BadSignature unless a holder of the scope's key recorded this."""
+    keyring.verify(record.mac, "decision", record.pod, fingerprint(record.body))
 
 
 def is_field_genuine(keyring: Keyring, channel: Channel, field: Field) -> bool:

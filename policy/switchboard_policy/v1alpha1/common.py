@@ -265,6 +265,11 @@ def permille(share: str) -> int:
     return int(Decimal(share) * 1_000)
 
 
+def picodollars(dollars: str) -> int:
+    """Return the picodollars of an amount in US dollars such as ``0.05``."""
+    return int(Decimal(dollars) * 10**12)
+
+
 def picodollars_per_token(dollars_per_million: str) -> int:
     """Return picodollars a token for a price in US dollars a million tokens."""
     return int(Decimal(dollars_per_million) * 1_000_000)

@@ -6,13 +6,21 @@ from functools import lru_cache
 from typing import Final
 
 from switchboard_policy.errors import ExpressionError
-from switchboard_policy.facts import BACKEND_FACTS, REQUEST_FACTS, Facts
+from switchboard_policy.facts import ANSWER_FACTS, BACKEND_FACTS, REQUEST_FACTS, Facts
 
 #: Compiling takes 80 µs and policies are parsed again at every change. An entry is at most 1 KiB
 #: of text and the words about it.
 CACHED_EXPRESSIONS_MAX: Final = 4096
 #: What of a long line is shown around the caret.
 SNIPPET_LENGTH_MAX: Final = 76
+
+_ALL_FACTS: Final = frozenset({*REQUEST_FACTS, *BACKEND_FACTS, *ANSWER_FACTS})
+#: What a condition over each kind of facts may look like.
+_EXAMPLES: Final = {
+    "request": "request.tokens > 1000",
+    "backend": 'backend.jurisdiction == "eu"',
+    "answer": "!answer.refused && answer.length > 20",
+}
 
 _PLACE: Final = re.compile(r"at (\d+):(\d+): (.*)")
 _UNDECLARED: Final = re.compile(r"undeclared reference to '([^']*)'")
@@ -59,20 +67,27 @@ class Conditions:
         return shown, "correct the expression at the caret"
 
     def _fix_of_unknown(self, name: str) -> str:
-        other = BACKEND_FACTS if self._own == "request" else REQUEST_FACTS
-        if name in other:
-            return "when reads request.* only, and require reads backend.* only"
+        if name in _ALL_FACTS:
+            return (
+                "when of a rule or guardrail reads request.* and signals.*, when of a cascade "
+                "answer.*, and require backend.*"
+            )
         if near := get_close_matches(name, self._names, n=1):
             return f"write {near[0]}"
         return f"the facts are {', '.join(sorted(self._names))}"
 
     def _example(self) -> str:
-        return "request.tokens > 1000" if self._own == "request" else 'backend.jurisdiction == "eu"'
+        return _EXAMPLES[self._own]
 
 
 def request_conditions(facts: Facts) -> Conditions:
     """Return the conditions of ``when``."""
     return Conditions(facts, own="request", names=frozenset(REQUEST_FACTS))
+
+
+def answer_conditions(facts: Facts) -> Conditions:
+    """Return the conditions of a cascade's ``when``."""
+    return Conditions(facts, own="answer", names=frozenset(ANSWER_FACTS))
 
 
 def backend_conditions(facts: Facts) -> Conditions:

@@ -4,7 +4,14 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from switchboard_policy.v1alpha1.common import BY_NAME, SET, TEXT_PATTERN, CelRule, Model
+from switchboard_policy.v1alpha1.common import (
+    BY_NAME,
+    SET,
+    TEXT_PATTERN,
+    CelRule,
+    Label,
+    Model,
+)
 from switchboard_policy.v1alpha1.modelbackend import TOKENS_MAX, Api
 
 TAG_PATTERN: Final = r"^[A-Za-z0-9][-A-Za-z0-9._:/]*$"
@@ -93,7 +100,7 @@ class Match(Model):
             rule=(
                 "has(self.apis) || has(self.tags) || has(self.headers) || has(self.keywords)"
                 " || has(self.tokens) || has(self.systemPrompt)"
-                " || has(self.roles) || has(self.stages)"
+                " || has(self.roles) || has(self.stages) || has(self.arms)"
             ),
             message="the match is empty",
             fix="give it a condition; for a rule that matches everything leave match out",
@@ -138,4 +145,7 @@ class Match(Model):
     stages: Annotated[list[Tag], Field(min_length=1, max_length=16), SET] | None = Field(
         default=None,
         description="The stage of its work (header x-switchboard-stage) is one of these.",
+    )
+    arms: Annotated[list[Label], Field(min_length=1, max_length=8), SET] | None = Field(
+        default=None, description="The caller is on one of these arms of the policy."
     )

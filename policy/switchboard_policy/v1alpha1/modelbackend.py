@@ -20,7 +20,7 @@ from switchboard_policy.v1alpha1.common import (
     ObjectName,
 )
 from switchboard_policy.v1alpha1.health import Health
-from switchboard_policy.v1alpha1.select import Quality
+from switchboard_policy.v1alpha1.quality import Quality
 from switchboard_policy.v1alpha1.telemetry import Telemetry
 
 Api = Literal["chat", "completions", "embeddings"]

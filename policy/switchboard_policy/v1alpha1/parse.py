@@ -11,12 +11,21 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from switchboard_policy.facts import Facts, backend_facts, request_facts
+from switchboard_policy.errors import ExpressionError
+from switchboard_policy.facts import (
+    Facts,
+    answer_facts,
+    backend_facts,
+    regex_fault,
+    request_facts,
+)
+from switchboard_policy.schemas import compile_schema
 from switchboard_policy.v1alpha1.common import Model
 from switchboard_policy.v1alpha1.conditions import Reason
 from switchboard_policy.v1alpha1.crd import structural_schema
 from switchboard_policy.v1alpha1.expressions import (
     Conditions,
+    answer_conditions,
     backend_conditions,
     request_conditions,
 )
@@ -52,6 +61,7 @@ class Parser:
     def __init__(self, *, request: Facts | None = None, backend: Facts | None = None) -> None:
         self._request = request_conditions(request or request_facts())
         self._backend = backend_conditions(backend or backend_facts())
+        self._answer = answer_conditions(answer_facts())
         self._backend_form = _Form(ModelBackendSpec)
         self._policy_form = _Form(RoutingPolicySpec)
 
@@ -73,6 +83,12 @@ class Parser:
             yield from _judged(guardrail.require, f"{place}.require", self._backend)
         for index, rule in enumerate(spec.rules or ()):
             yield from _judged(rule.when, f"spec.rules[{index}].when", self._request)
+            if rule.route.cascade is not None:
+                place = f"spec.rules[{index}].route.cascade.accept"
+                accept = rule.route.cascade.accept
+                yield from _judged(accept.when, f"{place}.when", self._answer)
+                yield from _regex_problems(accept.regex, f"{place}.regex")
+                yield from _schema_problems(accept.json_schema, f"{place}.jsonSchema")
 
 
 class _Form(Generic[SpecT]):
@@ -115,6 +131,36 @@ def _judged(source: str | None, field: str, conditions: Conditions) -> Iterator[
             message=message,
             value=show(source),
             fix=fix,
+            reason=Reason.INVALID_EXPRESSION,
+        )
+
+
+def _regex_problems(pattern: str | None, field: str) -> Iterator[Problem]:
+    fault = regex_fault(pattern) if pattern is not None else ""
+    if fault:
+        yield Problem(
+            field=field,
+            message=f"{show(pattern)} is no regular expression of RE2: {fault}",
+            value=show(pattern),
+            fix="correct it; RE2 has no lookaround and no back references",
+            reason=Reason.INVALID_EXPRESSION,
+        )
+
+
+def _schema_problems(text: str | None, field: str) -> Iterator[Problem]:
+    if text is None:
+        return
+    try:
+        compile_schema(text)
+        fault = ""
+    except ExpressionError as error:
+        fault = str(error)
+    if fault:
+        yield Problem(
+            field=field,
+            message=f"{show(text)} is no schema that answers can be checked by: {fault}",
+            value=show(text),
+            fix='write a JSON Schema as one text, for instance \'{"type": "object"}\'',
             reason=Reason.INVALID_EXPRESSION,
         )
 

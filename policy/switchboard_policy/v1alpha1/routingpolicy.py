@@ -1,6 +1,6 @@
 """RoutingPolicy: which backends answer for which public model names, under which rules."""
 
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -11,38 +11,22 @@ from switchboard_policy.v1alpha1.common import (
     SET,
     CelRule,
     Label,
-    ListType,
     Model,
-    ObjectName,
 )
+from switchboard_policy.v1alpha1.composed import Cascade, Ensemble, Expression, Mirror, Review
 from switchboard_policy.v1alpha1.intents import INTENTS_MAX, Intent
-from switchboard_policy.v1alpha1.match import HeaderName, Match
+from switchboard_policy.v1alpha1.learning import Arms, Learning
+from switchboard_policy.v1alpha1.match import Match
 from switchboard_policy.v1alpha1.resilience import Resilience, Stream
 from switchboard_policy.v1alpha1.select import Select
-from switchboard_policy.v1alpha1.spill import Spill
+from switchboard_policy.v1alpha1.tiers import Tier
 
 #: A person can still read as many; the product bounds the cost of the rules at the API server.
 RULES_MAX: Final = 64
 TIERS_MAX: Final = 8
-BACKENDS_MAX: Final = 32
 MODELS_MAX: Final = 32
 GUARDRAILS_MAX: Final = 16
-#: Weights are compared, not summed to anything; a million gives steps of a ten-thousandth percent.
-WEIGHT_MAX: Final = 1_000_000
 PRIORITY_MAX: Final = 1_000_000
-#: The longest system prompts have some ten thousand tokens; in bytes.
-PREFIX_BYTES_MAX: Final = 65_536
-#: As many as there are.
-SCORERS_MAX: Final = 4
-#: Shares of a whole: a hundredth is the smallest that anybody can tell.
-SCORER_WEIGHT_MAX: Final = 100
-
-#: An empty namespace is the policy's own.
-NAMESPACE_PATTERN: Final = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"
-#: What each pattern asks for, in words.
-PATTERN_WORDS: Final = {
-    NAMESPACE_PATTERN: "lower-case letters, digits and '-', or nothing for the policy's namespace",
-}
 
 
 def _unique_names(what: str, place: str) -> CelRule:
@@ -54,7 +38,6 @@ def _unique_names(what: str, place: str) -> CelRule:
     )
 
 
-Expression = Annotated[str, Field(min_length=1, max_length=1024)]
 PublicModel = Annotated[
     str,
     Field(pattern=NAME_PATTERN, min_length=1, max_length=128),
@@ -85,154 +68,6 @@ class Guardrail(Model):
     )
 
 
-class BackendRef(Model):
-    """A ModelBackend; an empty namespace is the policy's own."""
-
-    namespace: Annotated[str, Field(pattern=NAMESPACE_PATTERN, max_length=63)] = Field(
-        default="",
-        description=(
-            "The backend's namespace; empty for the policy's own. Another namespace's backend must "
-            "allow it (allowedNamespaces)."
-        ),
-    )
-    name: ObjectName = Field(description="The ModelBackend's name.")
-    weight: Annotated[int, Field(ge=0, le=WEIGHT_MAX)] | None = Field(
-        default=None,
-        description=(
-            "Its share of the tier's requests among those that can serve; 1 where only others have "
-            "one. Without any weight in the tier, all endpoints of the tier are one set."
-        ),
-    )
-
-
-class HashKey(Model):
-    """What a Hash balance hashes: exactly one of header, user, session, the prompt's beginning."""
-
-    cel: ClassVar = (
-        CelRule(
-            rule=(
-                "(has(self.header) ? 1 : 0) + (has(self.user) ? 1 : 0)"
-                " + (has(self.session) ? 1 : 0) + (has(self.promptPrefix) ? 1 : 0) == 1"
-            ),
-            message="the key does not name exactly one of header, user, session and promptPrefix",
-            fix=(
-                "write one of key: {header: NAME}, key: {user: true}, key: {session: true} and"
-                " key: {promptPrefix: 1024}"
-            ),
-        ),
-    )
-
-    header: HeaderName | None = Field(default=None, description="The value of this header.")
-    user: Literal[True] | None = Field(
-        default=None, description="The request's user field, if true."
-    )
-    session: Literal[True] | None = Field(
-        default=None, description="The session (header x-switchboard-session), if true."
-    )
-    prompt_prefix: Annotated[int, Field(ge=1, le=PREFIX_BYTES_MAX)] | None = Field(
-        default=None,
-        description=(
-            "So many bytes of the prompt's beginning, system prompt and roles included: prompts "
-            "that begin alike meet the endpoint whose prefix cache holds that beginning."
-        ),
-    )
-
-
-class Scorer(Model):
-    """One of the scorers of a balance by Scorers."""
-
-    by: Literal["Latency", "Load", "Cost", "Locality"] = Field(
-        description="What it scores by, as the balance of that name does; once in the list."
-    )
-    weight: Annotated[int, Field(ge=1, le=SCORER_WEIGHT_MAX)] = Field(
-        default=1, description="How much it counts, beside the weights of the others."
-    )
-
-
-class Balance(Model):
-    """How a tier picks among its endpoints."""
-
-    cel: ClassVar = (
-        CelRule(
-            rule="self.by != 'Hash' || has(self.key)",
-            message="by: Hash has no key",
-            fix="add a key: {session: true}, {user: true} or {header: NAME}",
-            field=".key",
-            reason="FieldValueRequired",
-        ),
-        CelRule(
-            rule="self.by == 'Hash' || !has(self.key)",
-            message="a key is read only where by is Hash, and it is %s",
-            values=("self.by",),
-            fix="remove the key, or write by: Hash",
-            field=".key",
-            reason="FieldValueForbidden",
-        ),
-        CelRule(
-            rule="self.by != 'Scorers' || has(self.scorers)",
-            message="by: Scorers has no scorers",
-            fix="add scorers, for instance [{by: Latency, weight: 3}, {by: Cost}]",
-            field=".scorers",
-            reason="FieldValueRequired",
-        ),
-        CelRule(
-            rule="self.by == 'Scorers' || !has(self.scorers)",
-            message="scorers are read only where by is Scorers, and it is %s",
-            values=("self.by",),
-            fix="remove the scorers, or write by: Scorers",
-            field=".scorers",
-            reason="FieldValueForbidden",
-        ),
-    )
-
-    by: Literal["Latency", "Load", "Cost", "Locality", "Hash", "Scorers"] = Field(
-        default="Latency",
-        description=(
-            "Latency: the quicker of two at random. Load: the less loaded of two. Cost: the "
-            "cheapest. Locality: the nearest. Hash: always the same for the same key, unless it "
-            "has more than 1.25 times the mean load. Scorers: the best of a few by a weighted list."
-        ),
-    )
-    key: HashKey | None = Field(default=None, description="What is hashed; with by: Hash.")
-    scorers: (
-        Annotated[
-            list[Scorer], Field(min_length=1, max_length=SCORERS_MAX), ListType("map", ("by",))
-        ]
-        | None
-    ) = Field(default=None, description="What counts, and how much; with by: Scorers.")
-
-
-class Tier(Model):
-    """Backends tried together; the next tier follows when this one cannot serve."""
-
-    cel: ClassVar = (
-        CelRule(
-            rule="self.backends.exists(x, !has(x.weight) || x.weight > 0)",
-            message='all weights of the tier "%s" are 0',
-            values=("self.name",),
-            fix="give one backend a positive weight, or remove the weights",
-            field=".backends",
-        ),
-    )
-
-    name: Label = Field(description="Its name in headers and metrics, unique in the route.")
-    backends: Annotated[
-        list[BackendRef],
-        Field(min_length=1, max_length=BACKENDS_MAX),
-        ListType("map", ("namespace", "name")),
-    ] = Field(description="The backends that may serve.")
-    balance: Balance = Field(
-        default=Balance(), description="How the tier picks among its endpoints."
-    )
-    spill: Spill | None = Field(
-        default=None,
-        description=(
-            "When the next tier takes its requests: where a threshold is passed and a later tier "
-            "can serve, until it is below 80 % of it. Without it, when no endpoint is left."
-        ),
-    )
-
-
 _LAST: Final = "self[size(self) - 1]"
 
 
@@ -240,6 +75,20 @@ class Route(Model):
     """Tiers in the order in which they are tried."""
 
     cel: ClassVar = (
+        CelRule(
+            rule=(
+                "(has(self.select) ? 1 : 0) + (has(self.cascade) ? 1 : 0)"
+                " + (has(self.ensemble) ? 1 : 0) <= 1"
+            ),
+            message="the route has more than one of select, cascade and ensemble",
+            fix="keep one of them; rules can tell which requests take which",
+        ),
+        CelRule(
+            rule="!has(self.cascade) || size(self.tiers) > 1",
+            message="the cascade has one tier, and so nowhere to go on to",
+            fix="add a tier, from the cheapest to the strongest, or remove cascade",
+            field=".cascade",
+        ),
         CelRule(
             rule="!has(self.select) || size(self.tiers) > 1",
             message="select has one tier to choose from",
@@ -257,8 +106,11 @@ class Route(Model):
             field=".select",
         ),
         CelRule(
-            rule=("!has(self.select) || !has(self.select.strongShare) || size(self.tiers) <= 2"),
-            message="strongShare divides two tiers, and there are %s",
+            rule=(
+                "!has(self.select) || size(self.tiers) <= 2"
+                " || (!has(self.select.strongShare) && !has(self.select.targetQuality))"
+            ),
+            message="strongShare and targetQuality divide two tiers, and there are %s",
             values=("size(self.tiers)",),
             fix="write thresholds, or leave two tiers",
             field=".select",
@@ -296,6 +148,23 @@ class Route(Model):
             "Which tier a request starts with; the tiers stand from the weakest to the strongest. "
             "Without it, the first."
         ),
+    )
+    cascade: Cascade | None = Field(
+        default=None,
+        description=(
+            "The tiers are asked from the first on until an answer is good enough; chat and "
+            "completions only."
+        ),
+    )
+    ensemble: Ensemble | None = Field(
+        default=None,
+        description="Several backends answer, and one answer goes out; chat and completions only.",
+    )
+    mirror: Mirror | None = Field(
+        default=None, description="A backend that gets a share of the requests once more, unseen."
+    )
+    review: Review | None = Field(
+        default=None, description="Answers are marked and told to a webhook, for people to review."
     )
 
 
@@ -376,6 +245,27 @@ class RoutingPolicySpec(Model):
             fix="write resilience.attempts: 2 or more, or remove onBreak: Restart",
             field=".stream",
         ),
+        CelRule(
+            rule=(
+                "has(self.learning) || !has(self.rules) || self.rules.all(x, !has(x.route.select)"
+                " || (!(x.route.select.by in ['Bandit', 'Neighbours'])"
+                " && !has(x.route.select.targetQuality)))"
+            ),
+            message="a rule selects by ratings, and the policy has no learning that gathers them",
+            fix="add learning: {}, and send ratings to POST /v1/feedback, or give it a judge",
+            field=".learning",
+            reason="FieldValueRequired",
+        ),
+        CelRule(
+            rule=(
+                "!has(self.rules) || self.rules.all(x, !has(x.match) || !has(x.match.arms)"
+                " || (has(self.arms)"
+                " && x.match.arms.all(a, self.arms.exists(y, y.name == a))))"
+            ),
+            message="a rule matches an arm that the policy does not have",
+            fix="add it to arms, or correct match.arms",
+            field=".arms",
+        ),
     )
 
     models: Annotated[list[PublicModel], Field(min_length=1, max_length=MODELS_MAX), SET] | None = (
@@ -401,6 +291,17 @@ class RoutingPolicySpec(Model):
     )
     intents: Annotated[list[Intent], Field(max_length=INTENTS_MAX), BY_NAME] = Field(
         default=[], description="What its users may want, by examples, for signals.intents."
+    )
+    arms: Annotated[Arms, BY_NAME] | None = Field(
+        default=None,
+        description=(
+            "The sides of a comparison: a session, or else a user, stays on its arm, by hash; "
+            "requests without either are dealt out."
+        ),
+    )
+    learning: Learning | None = Field(
+        default=None,
+        description="Decisions are logged and can be rated; without it nothing is kept.",
     )
     resilience: Resilience = Field(
         default=Resilience(),

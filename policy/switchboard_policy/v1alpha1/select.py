@@ -5,9 +5,11 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import Field
 
 from switchboard_policy.ir import Task
+from switchboard_policy.v1alpha1.asked import Asked
 from switchboard_policy.v1alpha1.common import (
     ATOMIC,
     CelRule,
+    DecimalString,
     Label,
     ListType,
     Model,
@@ -21,12 +23,21 @@ TASKS_MAX: Final = 11
 THRESHOLDS_MAX: Final = 7
 
 
-def _only_by(by: str, field: str) -> CelRule:
+#: The digest of a router that ``switchboard train`` has written.
+ROUTER_PATTERN: Final = r"^sha256:[0-9a-f]{64}$"
+#: What each pattern asks for, in words.
+PATTERN_WORDS: Final = {
+    ROUTER_PATTERN: "the digest that switchboard train printed: sha256: and 64 hexadecimal digits",
+}
+
+
+def _only_by(field: str, *by: str) -> CelRule:
+    listed = " or ".join(by)
     return CelRule(
-        rule=f"!has(self.{field}) || self.by == '{by}'",
-        message=f"{field} is read only where by is {by}, and it is %s",
+        rule=f"!has(self.{field}) || self.by in {list(by)}",
+        message=f"{field} is read only where by is {listed}, and it is %s",
         values=("self.by",),
-        fix=f"remove {field}, or write by: {by}",
+        fix=f"remove {field}, or write by: {by[0]}",
         field=f".{field}",
         reason="FieldValueForbidden",
     )
@@ -39,20 +50,48 @@ class TaskTier(Model):
     tier: Label = Field(description="The tier of the route that takes it.")
 
 
+class Bandit(Model):
+    """How a select by Bandit learns: the worth of a tier is its quality less its weighted cost."""
+
+    explore: Share = Field(
+        default="0.05",
+        description="The share of requests that may take another tier than the best known one.",
+    )
+    cost_weight: Share = Field(
+        default="0.02",
+        description="How much quality the cost of the dearest tier is worth; others in proportion.",
+    )
+    min_quality: Share = Field(
+        default="0", description="A tier that is known to answer worse is not taken."
+    )
+
+
 class Select(Model):
     """Which tier a request starts with; the tiers stand from the weakest to the strongest."""
 
     cel: ClassVar = (
         CelRule(
-            rule="self.by != 'Complexity' || has(self.thresholds) != has(self.strongShare)",
-            message="by: Complexity has not just one of thresholds and strongShare",
-            fix='write thresholds: ["0.6"], or strongShare: "0.3"; one of the two',
+            rule=(
+                "self.by != 'Complexity' || (has(self.thresholds) ? 1 : 0)"
+                " + (has(self.strongShare) ? 1 : 0) + (has(self.targetQuality) ? 1 : 0) == 1"
+            ),
+            message="by: Complexity has not just one of thresholds, strongShare and targetQuality",
+            fix='write one of them: thresholds: ["0.2"], strongShare: "0.3", targetQuality: "0.9"',
         ),
         CelRule(
-            rule="self.by != 'Quality' || has(self.maxQualityLoss)",
-            message="by: Quality has no maxQualityLoss",
-            fix='write how much quality may be lost for cost, for instance maxQualityLoss: "0.02"',
-            field=".maxQualityLoss",
+            rule=(
+                "!(self.by in ['Quality', 'Neighbours'])"
+                " || has(self.maxQualityLoss) != has(self.targetCost)"
+            ),
+            message="by: %s has not just one of maxQualityLoss and targetCost",
+            values=("self.by",),
+            fix='write how much quality may be lost, for instance maxQualityLoss: "0.02", or what a'
+            ' request may cost in dollars, for instance targetCost: "0.002"',
+        ),
+        CelRule(
+            rule="self.by != 'Classifier' || (has(self.classifier) && has(self.thresholds))",
+            message="by: Classifier lacks its classifier, or thresholds for when that is silent",
+            fix='write classifier: {backend: {name: NAME}} and, for instance, thresholds: ["0.2"]',
             reason="FieldValueRequired",
         ),
         CelRule(
@@ -62,16 +101,24 @@ class Select(Model):
             field=".tasks",
             reason="FieldValueRequired",
         ),
-        _only_by("Complexity", "thresholds"),
-        _only_by("Complexity", "strongShare"),
-        _only_by("Quality", "maxQualityLoss"),
-        _only_by("Task", "tasks"),
+        _only_by("thresholds", "Complexity", "Classifier"),
+        _only_by("strongShare", "Complexity"),
+        _only_by("targetQuality", "Complexity"),
+        _only_by("maxQualityLoss", "Quality", "Neighbours"),
+        _only_by("targetCost", "Quality", "Neighbours"),
+        _only_by("tasks", "Task"),
+        _only_by("classifier", "Classifier"),
+        _only_by("bandit", "Bandit"),
+        _only_by("router", "Complexity", "Classifier", "Bandit"),
     )
 
-    by: Literal["Complexity", "Quality", "Task"] = Field(
+    by: Literal["Complexity", "Quality", "Task", "Neighbours", "Classifier", "Bandit"] = Field(
         description=(
-            "Complexity: by how hard the request looks. Quality: the cheapest tier whose predicted "
-            "quality (spec.quality of its backends) comes near the best's. Task: by a table."
+            "Complexity: by how much better a stronger tier is expected to answer. Quality: the "
+            "cheapest tier whose predicted quality (spec.quality of its backends) comes near the "
+            "best's. Task: by a table. "
+            "Neighbours: as Quality, by the ratings of requests like it. Classifier: a model is "
+            "asked. Bandit: by what the ratings so far say that each tier is worth."
         )
     )
     thresholds: (
@@ -92,8 +139,9 @@ class Select(Model):
     ) = Field(
         default=None,
         description=(
-            "With by: Complexity, one fewer than tiers: a request whose complexity is at or above "
-            "the i-th starts with the tier after it."
+            "With by: Complexity, one fewer than tiers: a request whose complexity (how much more "
+            "of the answer a large model is expected to get right than a small one, 0 to 1) is at "
+            "or above the i-th starts with the tier after it. Most are below 0.3."
         ),
     )
     strong_share: PositiveShare | None = Field(
@@ -103,9 +151,25 @@ class Select(Model):
             "starts with the second; each data plane finds the threshold from its own requests."
         ),
     )
+    target_quality: PositiveShare | None = Field(
+        default=None,
+        description=(
+            "With by: Complexity and two tiers, in place of thresholds: the mean rating of the "
+            "answers to be held with as few of the second's as possible; needs learning."
+        ),
+    )
     max_quality_loss: Share | None = Field(
         default=None,
-        description="With by: Quality, how far below the best tier's the chosen one's may be.",
+        description=(
+            "With by: Quality or Neighbours, how far below the best tier's the chosen one's may be."
+        ),
+    )
+    target_cost: DecimalString | None = Field(
+        default=None,
+        description=(
+            "With by: Quality or Neighbours, in place of maxQualityLoss: the best tier that is "
+            "foreseen to cost at most so many US dollars a request, or else the cheapest."
+        ),
     )
     tasks: (
         Annotated[
@@ -114,6 +178,25 @@ class Select(Model):
         | None
     ) = Field(
         default=None, description="With by: Task, the tier of each task; others take the first."
+    )
+    classifier: Asked | None = Field(
+        default=None,
+        description=(
+            "With by: Classifier, the model that names a tier; where it does not in its timeout, "
+            "thresholds decide."
+        ),
+    )
+    bandit: Bandit | None = Field(
+        default=None, description="With by: Bandit, how it learns and what it may try."
+    )
+    router: Annotated[str, Field(pattern=ROUTER_PATTERN, min_length=71, max_length=71)] | None = (
+        Field(
+            default=None,
+            description=(
+                "The learned router, by the digest that switchboard train printed; data planes "
+                "find it in their folder --routers. Without it the one that ships."
+            ),
+        )
     )
     when_unsure: Literal["Stronger", "Weaker"] = Field(
         default="Stronger",
@@ -136,20 +219,3 @@ class Select(Model):
             "minutes after its last request, unless it needs a stronger one."
         ),
     )
-
-
-class Quality(Model):
-    """How good the answers are, from 0 to 1, by task: from your own tests, or a benchmark's."""
-
-    default: Share = Field(description="On every task that is not named.")
-    code: Share | None = Field(default=None, description="Writing and mending programs.")
-    math: Share | None = Field(default=None, description="Calculation and proof.")
-    reasoning: Share | None = Field(default=None, description="Conclusions in several steps.")
-    extraction: Share | None = Field(default=None, description="Finding facts in a given text.")
-    translation: Share | None = Field(default=None, description="From one language to another.")
-    summarisation: Share | None = Field(default=None, description="Shortening a given text.")
-    creative: Share | None = Field(default=None, description="Stories, poems, advertisements.")
-    chat: Share | None = Field(default=None, description="Conversation.")
-    factual: Share | None = Field(default=None, description="Questions about the world.")
-    classification: Share | None = Field(default=None, description="One of given labels.")
-    tools: Share | None = Field(default=None, description="Calling the tools that are offered.")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic_core import ErrorDetails
 
-from switchboard_policy.v1alpha1 import common, match, modelbackend, routingpolicy
+from switchboard_policy.v1alpha1 import common, composed, match, modelbackend, select, tiers
 from switchboard_policy.v1alpha1.json_values import is_list, is_map
 from switchboard_policy.v1alpha1.problems import Path, Problem, field_of, show
 
@@ -19,7 +19,9 @@ PATTERN_WORDS: Final[Mapping[str, str]] = {
     **common.PATTERN_WORDS,
     **match.PATTERN_WORDS,
     **modelbackend.PATTERN_WORDS,
-    **routingpolicy.PATTERN_WORDS,
+    **composed.PATTERN_WORDS,
+    **select.PATTERN_WORDS,
+    **tiers.PATTERN_WORDS,
 }
 _KEY_MARK: Final = "[key]"
 

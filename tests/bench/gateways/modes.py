@@ -41,7 +41,7 @@ class Scale:
 
 
 FULL = Scale(seconds=10.0, streams=((1000, 20), (2000, 5)), requests=(100_000, 500_000))
-SMOKE = Scale(seconds=1.0, streams=((50, 5),), requests=(500, 1_000))
+SMOKE = Scale(seconds=0.5, streams=((50, 5),), requests=(500, 1_000))
 
 Mode = Callable[[Gateway, Wrk, Scale], Mapping[str, Any]]
 

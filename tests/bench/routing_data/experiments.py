@@ -96,11 +96,11 @@ def measure_pair(outcomes: Outcomes, splits: Sequence[Split]) -> dict[str, Any]:
                 said_of.append((said, test.qualities))
     ours = ranked.pop("learned")
     return {
-        **_summary(ours),
-        "interval_95": _interval(ours),
-        "all_thresholds": _summary(ours, quantiles=None),
+        **summary(ours),
+        "interval_95": interval(ours),
+        "all_thresholds": summary(ours, quantiles=None),
         "calibration_error": _calibration(*map(np.concatenate, zip(*said_of, strict=True))),
-        "baselines": {name: _summary(one) for name, one in ranked.items()},
+        "baselines": {name: summary(one) for name, one in ranked.items()},
         "curve": _curve(ours),
         "tested": int(np.mean([len(split.test) for split in splits])),
     }
@@ -150,14 +150,14 @@ def cascade(sets: Sets) -> dict[str, Any]:
         alone = out_of_fold(outcomes, BASELINES[name])
         baselines[name] = Ranked(alone[:, 1] - alone[:, 0], gains)
     return {
-        **_summary([ranked["differ"]]),
-        "interval_95": _interval([ranked["differ"]]),
-        "wrong_agree": _summary([ranked["agree"]]),
+        **summary([ranked["differ"]]),
+        "interval_95": interval([ranked["differ"]]),
+        "wrong_agree": summary([ranked["agree"]]),
         "second_calls_share": 1.0,
         "escalated_share": round(float(doubted["differ"].mean()), 4),
         "baselines": {
-            "random": _summary(_at_random(gains)),
-            **{name: _summary([one]) for name, one in baselines.items()},
+            "random": summary(_at_random(gains)),
+            **{name: summary([one]) for name, one in baselines.items()},
         },
         "curve": _curve([ranked["differ"]]),
     }
@@ -273,18 +273,19 @@ def _transfer(train: Outcomes, test: Outcomes) -> dict[str, float]:
 
 
 def _calibration(said: Doubles, observed: Doubles) -> dict[str, float]:
-    """Return how far gains and complexities are from what came of them."""
-    hard = 1.0 - np.clip(said, 0.0, 1.0).mean(axis=1)
-    gain = calibration_error(said[:, 1] - said[:, 0], observed[:, 1] - observed[:, 0])
-    complexity = calibration_error(hard, 1.0 - observed.mean(axis=1))
+    """Return how far gains are from what came of them, and complexities, which have limits."""
+    gains, gained = said[:, 1] - said[:, 0], observed[:, 1] - observed[:, 0]
+    gain = calibration_error(gains, gained)
+    complexity = calibration_error(np.clip(gains, 0.0, 1.0), gained)
     return {"gain": round(gain, 4), "complexity": round(complexity, 4)}
 
 
-def _summary(ranked: Iterable[Ranked], quantiles: int | None = 10) -> dict[str, float]:
+def summary(ranked: Iterable[Ranked], quantiles: int | None = 10) -> dict[str, float]:
+    """Return the mean figures of some tests."""
     return mean_figures([figures(*one, quantiles) for one in ranked]).rounded()
 
 
-def _interval(ranked: Sequence[Ranked]) -> dict[str, list[float]]:
+def interval(ranked: Sequence[Ranked]) -> dict[str, list[float]]:
     """Return 95 % intervals: the questions of each test drawn again with replacement."""
     rng = np.random.default_rng(1)
     draws: list[list[float]] = []

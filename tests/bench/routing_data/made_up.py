@@ -47,7 +47,7 @@ def _outcomes(name: str, models: tuple[str, ...], weak: set[str], rng: Random) -
         hard = rng.random() < 0.5
         words = rng.choice(HARD if hard else EASY)
         prompts.append(f"What is {words} case {name} {rng.randrange(40)} {number}?")
-        chances = [0.3 if hard and model in weak else 0.85 for model in models]
+        chances = [0.2 if hard and model in weak else 0.9 for model in models]
         qualities.append([float(rng.random() < chance) for chance in chances])
     tasks = [rng.choice(TASKS) for _ in prompts]
     stems = np.array([stem_number(prompt) for prompt in prompts], np.int64)

@@ -8,7 +8,8 @@ import numpy as np
 from routing_data.tables import Doubles, Outcomes, Sets
 from switchboard_dataplane.choosing.predict import LARGE, SMALL
 
-#: Which models stand for the small and the large ones, by set.
+#: Which models stand for the small and the large ones, by set: as far as it has them, the small
+#: and the large model of one maker, so that a gain is of size.
 ROLES: Final[Mapping[str, tuple[Sequence[str], Sequence[str]]]] = {
     "mmlu": (["weak"], ["strong"]),
     "gsm8k": (["weak"], ["strong"]),
@@ -17,12 +18,28 @@ ROLES: Final[Mapping[str, tuple[Sequence[str], Sequence[str]]]] = {
         ["llama-3.1-nemotron-51b-instruct", "llama-3.3-nemotron-super-49b-v1"],
     ),
     "mmlu_pro": (
-        ["Meta-Llama-3_1-8B-Instruct", "Phi-3-mini-4k-instruct", "Qwen1.5-7B-Chat"],
-        ["Meta-Llama-3_1-70B-Instruct", "DeepSeek-Coder-V2"],
+        ["Meta-Llama-3_1-8B-Instruct", "Qwen1.5-7B-Chat", "Yi-6B", "gemini-1.5-flash-002"],
+        ["Meta-Llama-3_1-70B-Instruct", "Qwen1.5-72B-Chat", "Yi-34B", "gemini-1.5-pro-002"],
     ),
     "zeroeval": (
-        ["gemma-2-9b-it", "Qwen2-7B-Instruct", "Mistral-Nemo-Instruct-2407"],
-        ["Meta-Llama-3.1-70B-Instruct", "Qwen2-72B-Instruct"],
+        [
+            "Meta-Llama-3.1-8B-Instruct",
+            "Mistral-Nemo-Instruct-2407",
+            "Qwen2-7B-Instruct",
+            "claude-3-haiku-20240307",
+            "gemini-1.5-flash",
+            "gemma-2-9b-it",
+            "gpt-4o-mini-2024-07-18",
+        ],
+        [
+            "Meta-Llama-3.1-70B-Instruct",
+            "Mistral-Large-2",
+            "Qwen2-72B-Instruct",
+            "claude-3-5-sonnet-20240620",
+            "gemini-1.5-pro",
+            "gemma-2-27b-it@together",
+            "gpt-4o-2024-08-06",
+        ],
     ),
 }
 

@@ -8,11 +8,12 @@ from fakes.store_contract.losing import Losing
 from fakes.store_contract.mending import Mending
 from fakes.store_contract.pods import Pods
 from fakes.store_contract.publishing import Publishing
+from fakes.store_contract.recording import Recording
 from fakes.store_contract.refusing import Refusing
 from fakes.store_contract.sharing import Sharing
 
 
-class StoreContract(Publishing, Leading, Mending, Hollow, Pods, Sharing):
+class StoreContract(Publishing, Leading, Mending, Hollow, Pods, Sharing, Recording):
     """Writers and readers."""
 
 

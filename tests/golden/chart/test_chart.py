@@ -21,6 +21,7 @@ CASES = {
         *("--set", "operator.replicas=2", "--set", "service.port=8000"),
         *("--set", "gateway.keys.rotateAfter=24h", "--set", "redis.caConfigMap=redis-ca"),
         *("--set", "gateway.upstreamCa.configMap=models-ca"),
+        *("--set", "gateway.routers.persistentVolumeClaim.claimName=routers"),
         *(
             "--set",
             "gateway.env[0].name=HTTPS_PROXY",

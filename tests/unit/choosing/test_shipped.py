@@ -22,15 +22,18 @@ def test_it_is_small_and_says_what_it_was_fitted_on() -> None:
     }
 
 
-def test_it_tells_a_hard_prompt_from_an_easy_one() -> None:
+def test_complexity_is_what_the_large_models_gain_over_the_small() -> None:
     router = shipped_router()
-    easy = read_lexical("Which of the following is the capital of France?\nA. Paris\nB. Rome")
-    hard = read_lexical(
-        "Let f be a continuous function on the closed interval. Compute the integral of "
-        "$\\frac{x^2}{1+x^4}$ and determine how many zeros of the polynomial lie in the disk."
-    )
-    assert router.complexity(hard) > router.complexity(easy) + 0.1
-    assert router.gain(hard, strong=LARGE, weak=SMALL) > 0.0
+    for text in ("", "Hi", "Prove it by induction over n.", "Which is it?\nA. 1\nB. 2"):
+        read = read_lexical(text)
+        assert router.complexity(read) == router.gain(read, strong=LARGE, weak=SMALL)
+
+
+def test_a_large_model_is_worth_more_for_code_than_for_small_talk() -> None:
+    router = shipped_router()
+    talk = read_lexical("Hi, how are you?")
+    code = read_lexical("Write a Python function that reverses a linked list, with unit tests.")
+    assert router.complexity(code) > router.complexity(talk) + 0.1
 
 
 def test_it_is_made_once() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from switchboard_dataplane.signals.thresholds import (
     WINDOW,
+    QualityTarget,
     ShareTracker,
     Threshold,
     threshold_for,
@@ -80,3 +81,40 @@ def test_a_tracker_forgets_what_is_older_than_its_window() -> None:
         tracker.take(10.0)
     assert len(tracker) == WINDOW
     assert tracker.threshold().score == 10.0
+
+
+def test_a_quality_is_reached_where_both_models_reach_it_together() -> None:
+    rng, target, got = Random(4), QualityTarget(0.8), list[float]()
+    for _ in range(3_000):
+        score = rng.random()
+        strong = target.is_strong(score, rng.random(), count=True)
+        quality = float(rng.random() < (0.95 if strong else 0.95 - 0.6 * score))
+        target.take(quality)
+        got.append(quality)
+    assert sum(got[1_000:]) / 2_000 == pytest.approx(0.8, abs=0.02)
+    assert 0.0 < target.share < 0.6
+
+
+@pytest.mark.parametrize(("quality", "share"), [(1.0, 0.0), (0.0, 1.0)])
+def test_at_an_end_nothing_is_saved_up(quality: float, share: float) -> None:
+    target = QualityTarget(0.5)
+    for _ in range(1_000):
+        target.take(quality)
+    assert target.share == share
+    for _ in range(20):
+        target.take(1.0 - quality)
+    assert target.share == pytest.approx(abs(share - 0.2))
+
+
+def test_the_share_is_moved_by_what_other_pods_were_told() -> None:
+    target = QualityTarget(0.5)
+    target.heard["other"] = 0.3
+    assert target.share == pytest.approx(0.8)
+    target.heard["other"] = 3.0
+    target.take(1.0)
+    assert target.share == pytest.approx(0.99)
+
+
+def test_a_quality_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="not in"):
+        QualityTarget(1.1)

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from fakes.composers import composer
 from fakes.policies import backend, policy, rule, snapshot, tier
 from fakes.readers import reader
 from switchboard_dataplane.admission import Admission
@@ -138,6 +139,7 @@ class Stage:
     signals: SignalTable = field(default_factory=SignalTable)
     outcomes: list[Outcome] = field(default_factory=list)
     expired: bool = False
+    composer: Any = None
 
     @classmethod
     def answering(cls, *answers: PlainResponse | Exception) -> "Stage":
@@ -161,20 +163,22 @@ class Stage:
             today=today,
             rng=rng,
         )
+        attempts = Attempts(
+            failover=failover,
+            hedges=Hedges(),
+            upstream=self.upstream,
+            bounds=Bounds(clock=loop.time, call_later=loop.call_later),
+            clock=loop.time,
+            today=today,
+        )
         proxy = Proxy(
             reader=reader(),
             snapshot=lambda: self.snapshot,
             signals=self.signals,
             failover=failover,
             admission=admission,
-            attempts=Attempts(
-                failover=failover,
-                hedges=Hedges(),
-                upstream=self.upstream,
-                bounds=Bounds(clock=loop.time, call_later=loop.call_later),
-                clock=loop.time,
-                today=today,
-            ),
+            attempts=attempts,
+            composer=self.composer or composer(attempts),
             observe=self.outcomes.append,
             shutting_down=lambda: self.expired,
             clock=loop.time,
@@ -309,3 +313,20 @@ async def test_a_cancelled_request_raises_and_is_accounted_for() -> None:
     outcome = stage.outcomes[0]
     assert (outcome.caller_left, outcome.status) == (True, 0)
     assert [one.failure for one in outcome.attempts] == ["cancelled"]
+
+
+class Untouched:
+    """A composer that nobody may look at."""
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(f"a plain request asks for {name}")
+
+
+@pytest.mark.parametrize("body", [CHAT, STREAM])
+async def test_a_rule_that_asks_for_one_answer_pays_nothing_for_those_that_ask_for_more(
+    body: bytes,
+) -> None:
+    stage = Stage.answering(PlainResponse([USAGE]))
+    stage.composer = Untouched()
+    outcome = await stage.serve(PlainCaller(body))
+    assert (outcome.status, outcome.error, outcome.asides) == (200, "", ())

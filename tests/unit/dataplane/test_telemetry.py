@@ -3,9 +3,14 @@
 from collections.abc import Callable, Sequence
 
 import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from switchboard_dataplane.learning.noting import Noted
 from switchboard_dataplane.telemetry.cost import cost_microdollars
 from switchboard_dataplane.telemetry.outcome import FOLD_BATCH, QUEUE_MAX, Outcome, OutcomeQueue
+from switchboard_dataplane.telemetry.tracing import Tracing
 from switchboard_policy.ir import Pricing
 
 
@@ -84,3 +89,27 @@ def test_an_observer_that_fails_does_not_disturb_the_others() -> None:
     queue.put(outcome())
     later.run()
     assert len(folded) == 1
+
+
+def test_a_span_names_the_arm_where_there_is_one() -> None:
+    spans = InMemorySpanExporter()
+    tracing = Tracing(SimpleSpanProcessor(spans), resource=Resource.create())
+    for arm in ("cheap", ""):
+        ended = outcome()
+        ended.arm = arm
+        tracing.begin("chat", {}).end(ended)
+    named, plain = spans.get_finished_spans()
+    assert (named.attributes or {})["switchboard.arm"] == "cheap"
+    assert "switchboard.arm" not in (plain.attributes or {})
+
+
+def test_a_span_names_the_decision_where_there_is_one() -> None:
+    spans = InMemorySpanExporter()
+    tracing = Tracing(SimpleSpanProcessor(spans), resource=Resource.create())
+    for noted in (Noted("d1", texts=False, judged=False), None):
+        ended = outcome()
+        ended.noted = noted
+        tracing.begin("chat", {}).end(ended)
+    named, plain = spans.get_finished_spans()
+    assert (named.attributes or {})["switchboard.decision"] == "d1"
+    assert "switchboard.decision" not in (plain.attributes or {})

@@ -40,6 +40,12 @@ def test_every_declared_fact_can_be_read() -> None:
     assert FACT_READERS.keys() == facts.REQUEST_FACTS.keys()
 
 
+@pytest.mark.parametrize(("gain", "complexity"), [(-0.25, 0.0), (0.25, 0.25), (1.5, 1.0)])
+def test_complexity_is_a_gain_between_0_and_1(gain: float, complexity: float) -> None:
+    seen = view(readings={"complexity": gain})
+    assert FACT_READERS["signals.complexity"](seen) == complexity
+
+
 def test_an_unknown_model_is_rejected_by_name() -> None:
     rejection = rejected(snapshot(), model="nope")
     assert rejection.reason == "model_not_found"

@@ -251,3 +251,11 @@ def test_the_prefix_is_what_an_engine_sees_first(
     payload: dict[str, Any], size: int, prefix: bytes
 ) -> None:
     assert prompt_prefix(payload, size) == prefix
+
+
+@pytest.mark.parametrize("said", ["\udcff", "ü", ""])
+def test_a_header_that_is_no_utf_8_is_a_key_like_any(said: str) -> None:
+    for source in (ir.HashKey("session"), ir.HashKey("header", header="x-shard")):
+        made = running(*addresses(3), key=source)
+        seen = view(session=said, headers={"x-shard": said})
+        assert isinstance(decide(made, seen, SignalTable(), now=NOW, rng=Random(1)), Decision)

@@ -213,3 +213,28 @@ def test_a_dropped_key_opens_nothing_for_another_origin() -> None:
     running.rekey(read_keyring(SCOPE, write_key_file("k2", {"k2": b"x" * 32})))
     after, _ = running.apply(keyed([moved]), (), revision="1-2")
     assert after.backends["ai/a"].api_key == ""
+
+
+ROUTER = "sha256:" + "a" * 64
+
+
+def selecting(router: str, *names: str) -> ir.Policy:
+    select = ir.Select("Complexity", thresholds_permille=(500,), router=router)
+    tiers = [tier(name, name) for name in names]
+    return policy("chat", rule("default", *tiers, select=select))
+
+
+def test_a_policy_whose_router_is_not_there_runs_with_the_one_that_ships_and_says_so() -> None:
+    there: set[str] = set()
+    running = SnapshotBuilder(keyring(), has_router=there.__contains__)
+    entries: list[ir.Entry] = [selecting("", "a", "b"), backend("a"), backend("b"), backend("c")]
+    running.apply(keyed(entries), (), revision="1-1")
+    _, refused = running.apply(keyed([selecting(ROUTER, "a", "c")]), (), revision="1-2")
+    told = f"its router {ROUTER} is not in --routers: the one that ships takes its place"
+    assert refused == {"policy/ai/chat": told}
+    # Not the last good form: a guardrail that came with the edit is in force.
+    assert running.snapshot.policies["ai/chat"].backends == ("ai/a", "ai/c")
+    there.add(ROUTER)
+    _, refused = running.apply(keyed([selecting(ROUTER, "a", "c")]), (), revision="1-3")
+    assert not refused
+    assert f"router:{ROUTER}" in running.snapshot.policies["ai/chat"].readings

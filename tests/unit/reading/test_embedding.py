@@ -81,3 +81,12 @@ def test_the_table_that_ships_knows_what_is_alike() -> None:
 def test_every_vector_has_length_one() -> None:
     vector = shipped_embedder().embed("How do I cancel my subscription?")
     assert float(vector @ vector) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text", ["Cat_dog, un7cat!\n7", "undog\x1funcat\x7fCAT 77", "un-cat's 1_7"]
+)
+def test_a_text_in_ascii_stands_where_it_would_beside_a_letter_that_is_not(text: str) -> None:
+    vectors = np.array([[10, 0], [0, 10], [3, 7], [10, 10]], np.int8).tobytes()
+    embedder = Embedder(table(starts=("cat", "un", "7"), vectors=vectors))
+    assert embedder.embed(text).tolist() == embedder.embed(f"{text} é").tolist()

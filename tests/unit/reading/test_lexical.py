@@ -56,3 +56,15 @@ def test_a_feature_says_what_its_name_says(name: str, text: str, expected: float
 def test_the_middle_of_a_long_prompt_is_not_read() -> None:
     head, tail = "a " * 1_000, "b " * 1_000
     assert read_lexical(f"{head}{'secret ' * 50_000}{tail}").words.count("secret") == 0
+
+
+@pytest.mark.parametrize("text", ["A_b 12,345.6 $x^2\x1fy\x7f", "Don't (STOP)! 00000 <= [9]"])
+def test_words_in_ascii_are_those_they_would_be_beside_a_letter_that_is_not(text: str) -> None:
+    assert [*read_lexical(text).words, "é"] == read_lexical(f"{text} é").words
+
+
+def test_characters_beyond_ascii_are_counted_as_foreign_alone() -> None:
+    read = read_lexical("Größe\uff1f\uff11 \ud800?")
+    assert feature(read, "foreign") == pytest.approx(math.log1p(5))
+    assert feature(read, "questions") == pytest.approx(math.log1p(1))
+    assert feature(read, "digits") == 0.0

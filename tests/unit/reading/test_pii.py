@@ -1,5 +1,7 @@
 """What counts as personal data, and how much of the table of sentences is told right."""
 
+from ipaddress import ip_address
+
 import pytest
 
 from fakes.personal_data import PERSONAL, PLAIN
@@ -89,3 +91,24 @@ def test_rows_of_numbers_are_not_personal() -> None:
     rows = "\n".join(f"{row},2024-01-15 10:22:{row % 60:02},{row * 7919},0.5" for row in range(999))
 
     assert kinds(rows) == set()
+
+
+def test_an_address_counts_as_somebodys_where_it_is_global() -> None:
+    documented = ("192.0.2.", "198.51.100.", "203.0.113.")
+    for first in range(300):
+        for rest in ("0.0.9", "64.0.9", "2.256.1", "18.7.07", "31.196.3", "168.2.1", "255.255.9"):
+            written = f"{first}.{rest}"
+            try:
+                address = ip_address(written)
+            except ValueError:
+                expected = False
+            else:
+                expected = address.is_global and not address.is_multicast
+            expected = expected or written.startswith(documented)
+            assert ("ip-address" in kinds(f"from {written} at noon")) == expected, written
+
+
+def test_a_number_of_a_state_is_found_however_its_groups_are_kept_apart() -> None:
+    for ssn in ("123-45-6789", "123 45 6789", "123.45.6789"):
+        assert "ssn" in kinds(f"my SSN: {ssn}, thanks"), ssn
+    assert "ssn" not in kinds("my SSN: 123-456-789, thanks")

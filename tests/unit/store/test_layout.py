@@ -30,8 +30,10 @@ def test_every_key_of_a_scope_has_its_hash_tag() -> None:
         pods.pods,
         pods.seen,
         pods.acks,
+        pods.words,
+        pods.decisions,
     )
-    assert len(set(all_of_them)) == 7
+    assert len(set(all_of_them)) == 9
     assert all(key.startswith("sb:{gw/a}:") for key in all_of_them)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from switchboard_cli.train.decisions import Wanted
 from switchboard_cli.train.rows import (
     Row,
     RowRefused,
@@ -26,7 +27,7 @@ def export(folder: Path, text: str) -> Path:
 def test_rows_are_read_line_by_line(tmp_path: Path) -> None:
     first = '{"prompt": "a", "qualities": {"m": 1}, "extra": 1}'
     second = '{"prompt": "b", "qualities": {"m": 0.5}}'
-    assert read_rows(export(tmp_path, f"{first}\n\n{second}\n")) == [
+    assert read_rows(export(tmp_path, f"{first}\n\n{second}\n"), Wanted().row) == [
         Row("a", {"m": 1.0}),
         Row("b", {"m": 0.5}),
     ]
@@ -48,7 +49,7 @@ def test_rows_are_read_line_by_line(tmp_path: Path) -> None:
 def test_a_line_that_is_no_row_is_named(tmp_path: Path, line: str) -> None:
     good = '{"prompt": "a", "qualities": {"m": 1}}\n'
     with pytest.raises(RowRefused, match=":2:"):
-        read_rows(export(tmp_path, good + line))
+        read_rows(export(tmp_path, good + line), Wanted().row)
 
 
 def test_a_question_is_the_same_with_other_options_and_other_punctuation() -> None:

@@ -115,7 +115,8 @@ def test_facts_of_the_other_side_are_explained(parser: Parser) -> None:
         "spec.guardrails[0].require",
     ]
     assert {problem.fix for problem in found} == {
-        "when reads request.* only, and require reads backend.* only"
+        "when of a rule or guardrail reads request.* and signals.*, when of a cascade answer.*, "
+        "and require backend.*"
     }
 
 

@@ -1,0 +1,1 @@
+"""``switchboard export``: the log of decisions with their ratings, as JSON lines."""

@@ -1,0 +1,1 @@
+"""``switchboard report``: compares the arms of a policy by what its log of decisions says."""

@@ -1,0 +1,1 @@
+"""Answers that take more than one request: cascades, ensembles, mirrors, reviews, classifiers."""

@@ -1,0 +1,1 @@
+"""What the benchmark of live choices is made of."""
