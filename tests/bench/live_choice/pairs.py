@@ -87,7 +87,7 @@ def gains(table: Table, places: Sequence[int], router: Router) -> Doubles:
 
 
 def complexities(table: Table, places: Sequence[int], router: Router) -> Doubles:
-    """Return how hard each request looks."""
+    """Return how much each request is expected to gain."""
     return np.array([router.complexity(read_lexical(table.prompts[place])) for place in places])
 
 
