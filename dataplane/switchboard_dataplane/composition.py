@@ -15,8 +15,8 @@ class Composition:
     ``judged`` are a cascade's tiers, each with what came of its answer; ``ensemble`` says in a word
     what chose among several. ``reason`` is what the caller reads, "" for the usual one. ``edits``
     are done to the answer. ``held`` says that a stream was held back, so the caller's times tell
-    nothing of the endpoint. ``review`` says in a word what
-    becomes of showing the answer to people, "" where nobody is to look at it.
+    nothing of the endpoint. ``review`` says in a word what becomes of showing the answer to people,
+    "" where nobody is to look at it.
     """
 
     def __init__(self) -> None:
@@ -38,6 +38,10 @@ class Composition:
         taken = sum([one.input_tokens for one in self.asides])
         given = sum([one.output_tokens for one in self.asides])
         return Usage(taken, given) if taken or given else None
+
+    def known_picodollars(self) -> float:
+        """Return what those cost that have prices: what counts against a budget."""
+        return sum([one.cost_microdollars or 0.0 for one in self.asides]) * 1_000_000
 
     def cost_microdollars(self) -> float | None:
         """Return what all cost; None where a price is not known."""

@@ -31,8 +31,6 @@ OVER_BUDGET: Final = "over_budget"
 #: Several answers in one are not compared.
 SEVERAL: Final = "several_answers"
 
-_PICODOLLARS_IN_MICRODOLLAR: Final = 1_000_000
-
 
 class Mirrored(NamedTuple):
     """What a mirror made of a request.
@@ -96,7 +94,7 @@ class Mirrors:
         try:
             told = await self._compare(call, ended, mirror)
         finally:
-            spent = (composition.cost_microdollars() or 0.0) * _PICODOLLARS_IN_MICRODOLLAR
+            spent = composition.known_picodollars()
             self.budgets[_spender(ended)].correct(foreseen, spent, self.clock())
             self.tell(told._replace(asides=tuple(composition.asides)))
 

@@ -22,7 +22,6 @@ from switchboard_dataplane.telemetry.outcome import Aside, Outcome
 from switchboard_policy import ir
 
 _ANY_OK: Final = range(200, 300)
-_PICODOLLARS_IN_MICRODOLLAR: Final = 1_000_000
 
 #: Why a judge was not asked about an answer that was drawn for it.
 DROPPED: Final = "dropped"
@@ -95,6 +94,6 @@ class Samples:
             if heard.value is not None:
                 self.told.scored(noted.id, heard.value)
         finally:
-            spent = (composition.cost_microdollars() or 0.0) * _PICODOLLARS_IN_MICRODOLLAR
+            spent = composition.known_picodollars()
             self.budgets[plan.policy.name].correct(foreseen, spent, self.clock())
             self.told.sampled(outcome, composition.asides)
