@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from switchboard_dataplane.reading.embedding import FORMAT, PIECE_CHARS_MAX, TABLE, Table
+from switchboard_dataplane.reading.embedding import FORMAT, TABLE, Table
+from switchboard_dataplane.reading.pieces import PIECE_CHARS_MAX
 
 REPO = Path(__file__).parents[1]
 OUTPUT = REPO / "dataplane" / "switchboard_dataplane" / "reading" / TABLE

@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF001
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from fakes.personal_data import PERSONAL
 from fakes.policies import view
 from fakes.secret_texts import CREDENTIALS
+from switchboard_dataplane.reading import digits, pii
 from switchboard_dataplane.reading.code import has_code
 from switchboard_dataplane.reading.digits import Finding
 from switchboard_dataplane.reading.domains import DOMAINS, read_domain
+from switchboard_dataplane.reading.identity_codes import CODES
 from switchboard_dataplane.reading.injection import INJECTION_KINDS, find_injection
 from switchboard_dataplane.reading.language import LANGUAGES, UNKNOWN, read_language
 from switchboard_dataplane.reading.mood import is_urgent, read_sentiment
@@ -64,6 +67,10 @@ VALUES = st.recursive(
 )
 
 
+def _written(shape: re.Pattern[str]) -> st.SearchStrategy[str]:
+    return st.from_regex(shape, fullmatch=True)
+
+
 @given(text=TEXTS)
 @settings(max_examples=200, deadline=None)
 def test_no_text_makes_a_reading_raise(text: str) -> None:
@@ -85,6 +92,43 @@ def test_no_text_makes_a_reading_raise(text: str) -> None:
 @settings(max_examples=150, deadline=None)
 def test_no_body_makes_a_reading_raise(payload: dict[str, Any]) -> None:
     assert set(read(READINGS, view(payload=payload))) == set(READINGS)
+
+
+@given(system=TEXTS, asked=TEXTS, tools=TEXTS | st.none())
+@settings(max_examples=150, deadline=None)
+def test_asked_for_together_readings_say_what_each_says_alone(
+    system: str, asked: str, tools: str | None
+) -> None:
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": asked}]
+    request = view(payload={"messages": messages, "tools": tools})
+    scans = ("pii", "secrets", "injection")
+
+    alone = {name: read([name], request)[name] for name in scans}
+    assert read(scans, request) == alone
+
+
+@given(code=st.sampled_from([shape for shape, _ in CODES]).flatmap(_written))
+@settings(deadline=None)
+def test_no_code_is_passed_over_for_its_outline(code: str) -> None:
+    assert pii._CODE_OUTLINE.search(whole(f"x {code}").outline) is not None
+
+
+@given(number=st.sampled_from([shape for shape, _ in digits._SHAPES]).flatmap(_written))
+@settings(deadline=None)
+def test_no_number_is_passed_over_for_its_outline(number: str) -> None:
+    shapes = digits._Outlook(whole(number).outline).shapes
+
+    assert all(one in shapes for one in digits._SHAPES if one[0].fullmatch(number))
+
+
+@given(number=st.sampled_from([digits._CARD, digits._PHONE_SHAPES, digits._DATE]).flatmap(_written))
+@settings(deadline=None)
+def test_no_card_phone_or_date_is_passed_over_for_its_outline(number: str) -> None:
+    outlook = digits._Outlook(whole(number).outline)
+
+    assert outlook.card >= (digits._CARD.search(number) is not None)
+    assert outlook.phone >= (digits._PHONE_SHAPES.search(number) is not None)
+    assert outlook.date >= (digits._DATE.match(number) is not None)
 
 
 @given(text=TEXTS)

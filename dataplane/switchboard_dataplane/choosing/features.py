@@ -6,6 +6,7 @@ Fitting and predicting share it, so that both see the same: weighted words and p
 
 from collections.abc import Sequence
 from itertools import repeat
+from math import sqrt
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,8 @@ BENDS: Final = 4
 DEVIATIONS_MAX: Final = 3.0
 
 _SMALLEST: Final = 1e-6
+#: Above the key of any two words.
+_NO_KEY: Final = np.iinfo(np.int64).max
 
 
 class Vocabulary:
@@ -33,10 +36,13 @@ class Vocabulary:
         self.words: Final = tuple(words)
         self.pairs: Final = pairs
         self.rarity: Final = rarity
-        self._place: Final = {word: place for place, word in enumerate(words)}
+        # Common words next to each other: a look-up seldom waits for memory then.
+        common_first: list[int] = np.argsort(rarity[: len(words)], kind="stable").tolist()
+        self._place: Final = {words[place]: place for place in common_first}
         keys = pairs[:, 0] * len(words) + pairs[:, 1]
         order = np.argsort(keys)
-        self._keys: Final = keys[order]
+        # The last is above all others: a search ends at a key in any case.
+        self._keys: Final = np.append(keys[order], _NO_KEY)
         self._terms: Final = order + len(words)
 
     def places(self, words: Sequence[str]) -> Indices:
@@ -46,37 +52,35 @@ class Vocabulary:
     def weigh(self, words: Sequence[str]) -> tuple[Indices, Floats]:
         """Return the terms of a text and their weights; pairs and words count half each."""
         places = self.places(words)
-        single = places[places >= 0]
-        pairs = pair_keys(places, len(self.words))
-        if len(pairs) and len(self._keys):
-            # In order they are found in half the time.
-            pairs.sort()
-            found = np.minimum(np.searchsorted(self._keys, pairs), len(self._keys) - 1)
-            pairs = self._terms[found[self._keys[found] == pairs]]
-        else:
-            pairs = pairs[:0]
-        blocks = [self._block(terms) for terms in (single, pairs)]
-        return (
-            np.concatenate([terms for terms, _ in blocks]),
-            np.concatenate([weights for _, weights in blocks]),
-        )
+        single, times = _counted(places[places >= 0])
+        keys, pair_times = _counted(pair_keys(places, len(self.words)))
+        found = self._keys.searchsorted(keys)
+        there = self._keys[found] == keys
+        pairs, pair_times = self._terms[found[there]], pair_times[there]
+        terms = np.concatenate((single, pairs))
+        weights = np.log(np.concatenate((times, pair_times)))
+        weights += 1.0
+        weights *= self.rarity[terms]
+        _share(weights[: len(single)])
+        _share(weights[len(single) :])
+        return terms, weights.astype(np.float32)
 
-    def _block(self, found: Indices) -> tuple[Indices, Floats]:
-        terms, counts = _counted(found)
-        weights = (1.0 + np.log(counts)) * self.rarity[terms]
-        length = float(np.sqrt(weights @ weights))
-        return terms, (weights * (np.sqrt(0.5) / max(_SMALLEST, length))).astype(np.float32)
+
+def _share(weights: NDArray[np.float64]) -> None:
+    """Scale weights, where they are, to half of a length of one."""
+    weights *= sqrt(0.5) / max(_SMALLEST, sqrt(weights @ weights))
 
 
 def _counted(found: Indices) -> tuple[Indices, Indices]:
     """Return what there is, in order, and how often: np.unique without its preparations."""
+    if not len(found):
+        return found, found
     ordered = np.sort(found)
-    if not len(ordered):
-        return ordered, ordered
-    firsts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
-    edges = np.empty(len(firsts) + 2, np.int64)
-    edges[0], edges[1:-1], edges[-1] = 0, firsts, len(ordered)
-    return ordered[edges[:-1]], edges[1:] - edges[:-1]
+    edges = np.empty(len(ordered) + 1, np.bool_)
+    edges[0] = edges[-1] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=edges[1:-1])
+    (places,) = edges.nonzero()
+    return ordered[places[:-1]], places[1:] - places[:-1]
 
 
 def pair_keys(places: Indices, words: int) -> Indices:
@@ -100,8 +104,8 @@ class Bends:
     def bend(self, features: Floats) -> Floats:
         """Return (1 + BENDS) * F numbers for F features, or rows of them for rows."""
         bent = (bend_at(features, self.knots) - self.means) / self.scales
-        held: Floats = np.clip(bent, -DEVIATIONS_MAX, DEVIATIONS_MAX).astype(np.float32)
-        return held
+        held: Floats = np.minimum(np.maximum(bent, -DEVIATIONS_MAX), DEVIATIONS_MAX)
+        return held.astype(np.float32, copy=False)
 
 
 def product(left: Floats, right: Floats) -> Floats:
@@ -112,6 +116,6 @@ def product(left: Floats, right: Floats) -> Floats:
 
 def bend_at(features: Floats, knots: Floats) -> Floats:
     """Return features, then for each knot what of them is above it, side by side."""
-    return np.concatenate(
-        [features, *(np.maximum(0.0, features - knot) for knot in knots)], axis=-1
-    ).astype(np.float32)
+    above = np.maximum(0.0, features[..., None, :] - knots)
+    flat = above.reshape(*features.shape[:-1], knots.size)
+    return np.concatenate((features, flat), axis=-1).astype(np.float32, copy=False)

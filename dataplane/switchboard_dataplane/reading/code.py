@@ -7,39 +7,39 @@ from switchboard_dataplane.reading.turns import Turn
 
 #: Enough on its own.
 CERTAIN: Final = 3
-#: Plain strings first: what they cost is next to nothing.
+#: Plain strings first. Before each stands its rarest character: most are missed by that alone.
 _STRINGS: Final = (
-    ("```", 3),
-    ("~~~\n", 2),
-    ("#!/", 3),
-    ("#include <", 3),
-    ("<?php", 3),
-    ("public static void", 3),
-    ("console.log(", 3),
-    ("System.out.", 3),
-    ("std::", 3),
-    ("Traceback (most recent call last)", 3),
-    (">>> ", 2),
-    ("def __init__", 3),
-    ("self.", 2),
-    ("=> {", 3),
-    (") {\n", 3),
-    ("});", 3),
-    ("();", 2),
-    ("</div>", 3),
-    ("</html>", 3),
-    ("useState(", 3),
-    (":= ", 1),
-    (" != ", 1),
-    (" == ", 1),
-    (" && ", 1),
-    (" += ", 1),
-    ("++", 1),
-    (";\n", 1),
-    ("{\n", 1),
-    ("\n}", 1),
-    ("\n    ", 1),
-    ("->", 1),
+    ("`", "```", 3),
+    ("~", "~~~\n", 2),
+    ("#", "#!/", 3),
+    ("#", "#include <", 3),
+    ("?", "<?php", 3),
+    ("b", "public static void", 3),
+    ("(", "console.log(", 3),
+    ("S", "System.out.", 3),
+    (":", "std::", 3),
+    ("T", "Traceback (most recent call last)", 3),
+    (">", ">>> ", 2),
+    ("_", "def __init__", 3),
+    (".", "self.", 2),
+    ("=", "=> {", 3),
+    ("{", ") {\n", 3),
+    ("}", "});", 3),
+    (";", "();", 2),
+    ("<", "</div>", 3),
+    ("<", "</html>", 3),
+    ("(", "useState(", 3),
+    (":", ":= ", 1),
+    ("!", " != ", 1),
+    ("=", " == ", 1),
+    ("&", " && ", 1),
+    ("+", " += ", 1),
+    ("+", "++", 1),
+    (";", ";\n", 1),
+    ("{", "{\n", 1),
+    ("}", "\n}", 1),
+    ("\n", "\n    ", 1),
+    ("-", "->", 1),
 )
 #: What a line begins with, after its indent.
 _LINE_START: Final = re.compile(
@@ -80,8 +80,8 @@ def code_score(turn: Turn) -> int:
 def _score(turn: Turn) -> int:
     text = turn.text
     score = 0
-    for mark, weight in _STRINGS:
-        if mark in text:
+    for rare, mark, weight in _STRINGS:
+        if rare in text and mark in text:
             score += weight
             if score >= CERTAIN:
                 return score

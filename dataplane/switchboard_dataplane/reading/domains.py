@@ -177,46 +177,55 @@ _STEM_CHARS_MIN: Final = 4
 #: What must have gathered, and what more than the next field has.
 _NAMED: Final = 2
 
+#: Fields of a word, and how much it speaks for each.
+_Says = list[tuple[str, int]]
 
-def _index() -> tuple[dict[str, list[tuple[str, int]]], dict[str, list[tuple[str, int]]]]:
-    words: dict[str, list[tuple[str, int]]] = {}
-    stems: dict[str, list[tuple[str, int]]] = {}
+
+def _by_word() -> dict[str, _Says]:
+    """Return what each listed word says, a stem with its asterisk."""
+    found: dict[str, _Says] = {}
     for field, (telling, leaning) in _FIELDS.items():
         for listed, weight in ((leaning, _PLAIN), (telling, _STRONG)):
             for word in listed.split():
-                table = stems if word.endswith("*") else words
-                table.setdefault(word.rstrip("*"), []).append((field, weight))
-    return words, stems
+                found.setdefault(word, []).append((field, weight))
+    return found
 
 
-_WORDS, _STEMS = _index()
-_STEM_LENGTHS: Final = tuple(sorted({len(stem) for stem in _STEMS}, reverse=True))
-_STEM_STARTS: Final = frozenset(stem[:_STEM_CHARS_MIN] for stem in _STEMS)
+def _by_start() -> dict[str, list[tuple[str, _Says]]]:
+    """Return the stems by their first characters, the longest first, and what each says."""
+    found: dict[str, list[tuple[str, _Says]]] = {}
+    for word in sorted(_WORDS, key=len, reverse=True):
+        if word.endswith("*"):
+            stem = word.rstrip("*")
+            found.setdefault(stem[:_STEM_CHARS_MIN], []).append((stem, _WORDS[word]))
+    return found
+
+
+#: Nobody's words end with an asterisk: a stem is not taken for one.
+_WORDS: Final = _by_word()
+_STEMS: Final = _by_start()
 
 
 def read_domain(turn: Turn) -> str:
     """Return one of DOMAINS; of equals the earlier."""
     scores = score_domains(turn)
-    best = max(DOMAINS, key=lambda field: scores.get(field, 0))
-    return best if scores.get(best, 0) >= _NAMED else "general"
+    best = max(scores.values(), default=0)
+    if best < _NAMED:
+        return "general"
+    return next(field for field in DOMAINS if scores.get(field) == best)
 
 
 def score_domains(turn: Turn) -> dict[str, int]:
     """Return what speaks for each field; a word counts once, however often it is there."""
     scores: dict[str, int] = {}
-    for word in turn.bag:
-        for field, weight in _WORDS.get(word, ()):
+    for word in _WORDS.keys() & turn.bag:
+        for field, weight in _WORDS[word]:
             scores[field] = scores.get(field, 0) + weight
-        if word[:_STEM_CHARS_MIN] in _STEM_STARTS:
-            for field, weight in _of_stem(word):
-                scores[field] = scores.get(field, 0) + weight
+    for word in turn.bag:
+        for stem, says in _STEMS.get(word[:_STEM_CHARS_MIN], ()):
+            # The longest stands first, and speaks alone.
+            if word.startswith(stem):
+                for field, weight in says:
+                    scores[field] = scores.get(field, 0) + weight
+                break
     return scores
-
-
-def _of_stem(word: str) -> list[tuple[str, int]]:
-    for length in _STEM_LENGTHS:
-        if length <= len(word):
-            found = _STEMS.get(word[:length])
-            if found is not None:
-                return found
-    return []

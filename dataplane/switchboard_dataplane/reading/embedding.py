@@ -6,10 +6,10 @@ says what it was made of.
 """
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from math import sqrt
 from string import digits
 from typing import Final
 
@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from switchboard_dataplane.reading.pieces import Pieces
 from switchboard_dataplane.reading.texts import head_and_tail
 
 Floats = NDArray[np.float32]
@@ -25,10 +26,6 @@ FORMAT: Final = 1
 TABLE: Final = "pieces.msgpack"
 PIECES_MAX: Final = 65_536
 DIMENSIONS_MAX: Final = 1_024
-#: Of a longer word only the first characters are read: no word takes more look-ups than that.
-WORD_CHARS_MAX: Final = 32
-#: A piece of a word is at most so long.
-PIECE_CHARS_MAX: Final = 16
 
 _WORD: Final = re.compile(r"[^\W\d_]+|\d")
 #: All of ASCII but letters.
@@ -70,10 +67,8 @@ class Embedder:
         self.dimensions: Final = table.dimensions
         # As they are stored: what 1 stands for does not turn a vector.
         self._vectors: Final = np.frombuffer(table.vectors, np.int8).reshape(rows, table.dimensions)
-        self._starts: Final = {piece: row for row, piece in enumerate(table.starts)}
-        first = len(table.starts)
-        self._digits: Final = tuple(digit for digit in digits if digit in self._starts)
-        self._ends: Final = {piece: first + row for row, piece in enumerate(table.ends)}
+        self._pieces: Final = Pieces(table.starts, table.ends)
+        self._digits: Final = tuple(digit for digit in digits if digit in self._pieces)
 
     def embed(self, text: str) -> Floats:
         """Return a vector of length 1 for the first and last 2,000 characters, or zeros."""
@@ -88,41 +83,13 @@ class Embedder:
 
     def embed_words(self, words: Sequence[str]) -> Floats:
         """Return a vector of length 1 for words as they are written, or zeros for none known."""
-        rows: list[int] = []
-        times: list[int] = []
-        whole = self._starts.get
-        for word, count in Counter(words).items():
-            row = whole(word)
-            if row is None:
-                row = whole(word.lower())
-            if row is None:
-                pieces = self._pieces(word[:WORD_CHARS_MAX].lower())
-                rows.extend(pieces)
-                times.extend([count] * len(pieces))
-            else:
-                rows.append(row)
-                times.append(count)
+        rows, times = self._pieces.rows_of(words)
         if not rows:
             return np.zeros(self.dimensions, np.float32)
         # Whole numbers, which a float32 adds up exactly in any order.
-        total: Floats = np.array(times, np.float32) @ self._vectors[rows].astype(np.float32)
-        return total / np.float32(max(_TINY, float(np.sqrt(total @ total))))
-
-    def _pieces(self, word: str) -> list[int]:
-        """Cut a word into the longest pieces that are known; characters that are none are left."""
-        rows: list[int] = []
-        table, at = self._starts, 0
-        while at < len(word):
-            for size in range(min(PIECE_CHARS_MAX, len(word) - at), 0, -1):
-                row = table.get(word[at : at + size])
-                if row is not None:
-                    rows.append(row)
-                    at += size
-                    break
-            else:
-                at += 1
-            table = self._ends
-        return rows
+        vectors = self._vectors[np.fromiter(rows, np.intp, len(rows))].astype(np.float32)
+        total: Floats = np.fromiter(times, np.float32, len(times)) @ vectors
+        return total / np.float32(max(_TINY, sqrt(total @ total)))
 
 
 def decode_table(data: bytes) -> Embedder:

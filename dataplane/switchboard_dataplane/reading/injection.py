@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from switchboard_dataplane.reading.digits import Finding
-from switchboard_dataplane.reading.texts import Slice, start_of
+from switchboard_dataplane.reading.texts import Slice, is_in_word, start_of
 
 INJECTION_KINDS: Final = frozenset(
     {"exfiltration", "hidden-text", "jailbreak", "override", "prompt-leak", "template"}
@@ -29,7 +29,7 @@ _TARGET: Final = (
 
 def _phrases(
     kind: str, *pairs: tuple[str, str]
-) -> tuple[tuple[str, str, str, re.Pattern[str]], ...]:
+) -> tuple[tuple[str, str, bytes, re.Pattern[str]], ...]:
     return tuple((kind, anchor, start_of(anchor), re.compile(pattern)) for anchor, pattern in pairs)
 
 
@@ -129,21 +129,49 @@ _HIDDEN: Final = re.compile(
     "[\U000e0001-\U000e007f\u202a-\u202e\u2066-\u2069\ufff9-\ufffb]++"
     "|[\u2061-\u2064]{3,}+|[\U000e0100-\U000e01ef]{3,}+"
 )
+#: The same characters in UTF-8: what begins with plain bytes is found ten times as fast.
+_HIDDEN_BYTES: Final = tuple(
+    map(
+        re.compile,
+        (
+            rb"\xe2\x80[\xaa-\xae]",
+            rb"\xe2\x81[\xa1-\xa9]",
+            rb"\xef\xbf[\xb9-\xbb]",
+            rb"\xf3\xa0[\x80-\x87]",
+        ),
+    )
+)
+
+
+#: The phrases by what their words begin with: few texts have many of the beginnings.
+_BY_START: Final = {
+    begins: tuple(
+        (kind, anchor, pattern) for kind, anchor, start, pattern in _PHRASES if start == begins
+    )
+    for begins in dict.fromkeys(start for _, _, start, _ in _PHRASES)
+}
 
 
 def find_injection(piece: Slice) -> Iterator[Finding]:
-    """Yield the marks that begin in a piece of a text."""
-    lower, start, starts = piece.lower, piece.start, piece.starts
-    for kind, anchor, begins, pattern in _PHRASES:
-        if starts is not None and begins not in starts:
+    """Yield the marks that begin in a piece of a text: phrases at the beginning of a word."""
+    lower, plain, starts = piece.lower, piece.plain, piece.starts
+    for begins, phrases in _BY_START.items():
+        if begins not in starts:
             continue
-        last = piece.end + len(anchor) - 1
-        at = lower.find(anchor, start, last)
-        while at >= 0:
-            found = pattern.match(lower, at)
-            if found is not None:
-                yield Finding(kind, at, found.end())
-            at = lower.find(anchor, at + len(anchor), last)
-    if not piece.ascii:
-        for hidden in _HIDDEN.finditer(piece.text, start, piece.end):
+        for kind, anchor, pattern in phrases:
+            last = piece.end + len(anchor) - 1
+            at = lower.find(anchor, piece.start, last)
+            while at >= 0:
+                found = pattern.match(lower, at)
+                inside = is_in_word(plain, at - 1) and is_in_word(plain, at)
+                if found is not None and not inside:
+                    yield Finding(kind, at, found.end())
+                at = lower.find(anchor, at + len(anchor), last)
+    if not piece.ascii and _may_hide(piece.text):
+        for hidden in _HIDDEN.finditer(piece.text, piece.start, piece.end):
             yield Finding("hidden-text", *hidden.span())
+
+
+def _may_hide(text: str) -> bool:
+    said = text.encode("utf-8", "surrogatepass")
+    return any(hidden.search(said) is not None for hidden in _HIDDEN_BYTES)

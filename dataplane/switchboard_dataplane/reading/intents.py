@@ -4,6 +4,7 @@ What a vector is and where it comes from is another module's: here is only who i
 """
 
 from collections.abc import Sequence
+from math import sqrt
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -37,6 +38,9 @@ class Intents:
     def __init__(self, declared: Sequence[Intent], embed: Embed) -> None:
         self._embed: Final = embed
         self._owners: Final = tuple(intent for intent in declared for _ in intent.examples)
+        self._thresholds: Final = np.array(
+            [intent.threshold for intent in self._owners], np.float32
+        )
         vectors = [to_unit(embed(text)) for intent in declared for text in intent.examples]
         self._examples: Final = np.stack(vectors) if vectors else None
 
@@ -54,15 +58,14 @@ class Intents:
         if self._examples is None:
             return ()
         scores = self._examples @ to_unit(vector)
-        found: dict[str, None] = {}
-        for place in np.argsort(-scores, kind="stable"):
-            owner = self._owners[int(place)]
-            if scores[place] >= owner.threshold:
-                found[owner.name] = None
-        return tuple(found)
+        near = scores >= self._thresholds
+        if not near.any():
+            return ()
+        places: list[int] = np.argsort(-scores, kind="stable").tolist()
+        return tuple(dict.fromkeys(self._owners[place].name for place in places if near[place]))
 
 
 def to_unit(vector: Vector) -> Vector:
     """Return a vector of length one in the same direction; zeros stay zeros."""
-    length = float(np.linalg.norm(vector))
-    return vector if length == 0.0 else (vector / length).astype(np.float32)
+    length = sqrt(vector @ vector)
+    return vector if length == 0.0 else (vector / length).astype(np.float32, copy=False)

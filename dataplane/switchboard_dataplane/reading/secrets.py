@@ -5,8 +5,8 @@ name that says what it is (``api_key = …``) and look like chance.
 """
 
 import re
-from collections.abc import Iterator
 from math import log2
+from operator import itemgetter
 from typing import Final
 
 from switchboard_dataplane.reading.digits import Finding
@@ -127,7 +127,28 @@ _WITH_SPACES: Final = _ready(
 _GLUE: Final = re.compile(r"[A-Za-z0-9]")
 #: No key is shorter, with its prefix.
 _KEY_WORD_CHARS_MIN: Final = 20
+_LONG_WORD: Final = b"x" * _KEY_WORD_CHARS_MIN
+#: What is no space becomes an x.
+_TO_X: Final = bytes(ord(" " if chr(code).isspace() else "x") for code in range(128)) + bytes(128)
 _SUFFIX_FORMS: Final = frozenset({"-us", ":AA", "8Q~", ".atlasv1."})
+
+#: What is neither letter nor digit becomes a space.
+_TO_TOKENS: Final = bytes(code if chr(code).isalnum() else ord(" ") for code in range(128)) + bytes(
+    128
+)
+_TOKEN_START: Final = itemgetter(slice(2))
+
+
+def _start_of(prefix: str) -> bytes:
+    """Return how the token begins that has a prefix; b"" where it may be inside of one."""
+    return b"" if prefix in _SUFFIX_FORMS else prefix[:2].encode()
+
+
+#: The vendors by how their keys begin: few texts have many of the beginnings.
+_BY_START: Final = {
+    begins: tuple(vendor for vendor in _VENDORS if _start_of(vendor[1]) == begins)
+    for begins in dict.fromkeys(_start_of(prefix) for _, prefix, _ in _VENDORS)
+}
 
 _URL_LOGIN: Final = re.compile(
     r"://[^\s/:@'\"<>{}$]{0,128}:([^\s/@'\"<>]{3,256})@[A-Za-z0-9\[]", re.IGNORECASE
@@ -136,7 +157,15 @@ _HEADER: Final = re.compile(
     r"(?:bearer|basic)[ ]{1,2}([A-Za-z0-9+/_\-.~]{20,2000}+={0,2})", re.IGNORECASE
 )
 #: The word of a name that says: a secret follows. ``key`` needs another before it.
-_NAMES: Final = ("pass", "pwd", "secret", "token", "key", "credential", "contraseña")
+_NAMES: Final[tuple[str, ...]] = (
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "key",
+    "credential",
+    "contraseña",
+)
 _KEY_OF: Final = re.compile(
     r"(?:api|access|auth|private|encryption|secret|signing|account|shared|master)[_\- ]?\Z"
 )
@@ -167,17 +196,41 @@ SECRET_KINDS: Final = frozenset(
 )
 
 
-def find_secrets(piece: Slice) -> Iterator[Finding]:
-    """Yield what begins in a piece of a text."""
-    text, start, end = piece.text, piece.start, piece.end
-    words = "\n".join([word for word in text.split() if len(word) >= _KEY_WORD_CHARS_MIN])
+def find_secrets(piece: Slice) -> list[Finding]:
+    """Return what begins in a piece of a text."""
+    found: list[Finding] = []
+    words = _long_words(piece)
     if words:
-        likely = tuple(vendor for vendor in _VENDORS if vendor[1] in words)
-        yield from _vendor_keys(likely, text, start, end)
-        yield from _headers(text, piece.lower, start, end)
-    yield from _vendor_keys(_WITH_SPACES, text, start, end)
-    yield from _logins(text, start, end)
-    yield from _assignments(piece)
+        tokens = words.encode("ascii", "replace").translate(_TO_TOKENS).split()
+        starts = frozenset([b"", *map(_TOKEN_START, tokens)])
+        for begins, vendors in _BY_START.items():
+            if begins in starts:
+                for vendor in vendors:
+                    if vendor[1] in words:
+                        _find_keys(vendor, piece, found)
+        _find_headers(piece, found)
+    for spaced in _WITH_SPACES:
+        _find_keys(spaced, piece, found)
+    _find_logins(piece, found)
+    _find_assignments(piece, found)
+    return found
+
+
+def _long_words(piece: Slice) -> str:
+    """Return the words that are long enough for a key, with spaces between them."""
+    text = piece.text
+    marks = piece.outline.translate(_TO_X)
+    words: list[str] = []
+    at = marks.find(_LONG_WORD)
+    while at >= 0:
+        end = marks.find(b" ", at)
+        end = end if end >= 0 else len(text)
+        words.append(text[at:end])
+        at = marks.find(_LONG_WORD, end)
+    if not piece.ascii:
+        # What is a space, but not in ASCII, is still in them.
+        words = [word for word in " ".join(words).split() if len(word) >= _KEY_WORD_CHARS_MIN]
+    return " ".join(words)
 
 
 def chance_bits(text: str) -> float:
@@ -188,18 +241,19 @@ def chance_bits(text: str) -> float:
     return -sum(count / size * log2(count / size) for count in map(text.count, set(text)))
 
 
-def _vendor_keys(
-    vendors: tuple[tuple[str, str, re.Pattern[str]], ...], text: str, start: int, end: int
-) -> Iterator[Finding]:
-    for kind, prefix, whole in vendors:
-        at = text.find(prefix, start, end + len(prefix) - 1)
-        while at >= 0:
-            after = at + len(prefix)
-            found = whole.match(text, at)
-            if found is not None and _stands_alone(text, at, prefix):
-                yield Finding(kind, at, found.end())
-                after = found.end()
-            at = text.find(prefix, after, end + len(prefix) - 1)
+def _find_keys(
+    vendor: tuple[str, str, re.Pattern[str]], piece: Slice, found: list[Finding]
+) -> None:
+    kind, prefix, whole = vendor
+    text, last = piece.text, piece.end + len(prefix) - 1
+    at = text.find(prefix, piece.start, last)
+    while at >= 0:
+        after = at + len(prefix)
+        key = whole.match(text, at)
+        if key is not None and _stands_alone(text, at, prefix):
+            found.append(Finding(kind, at, key.end()))
+            after = key.end()
+        at = text.find(prefix, after, last)
 
 
 def _stands_alone(text: str, at: int, prefix: str) -> bool:
@@ -208,28 +262,29 @@ def _stands_alone(text: str, at: int, prefix: str) -> bool:
     return _GLUE.match(text, at - 1) is None
 
 
-def _logins(text: str, start: int, end: int) -> Iterator[Finding]:
-    last = end + len("://") - 1
-    at = text.find("://", start, last)
+def _find_logins(piece: Slice, found: list[Finding]) -> None:
+    text, last = piece.text, piece.end + len("://") - 1
+    at = text.find("://", piece.start, last)
     while at >= 0:
-        found = _URL_LOGIN.match(text, at)
-        if found is not None and _PLACEHOLDER.search(found[1]) is None:
-            yield Finding("connection-string", at, found.end())
+        login = _URL_LOGIN.match(text, at)
+        if login is not None and _PLACEHOLDER.search(login[1]) is None:
+            found.append(Finding("connection-string", at, login.end()))
         at = text.find("://", at + 3, last)
 
 
-def _headers(text: str, lower: str, start: int, end: int) -> Iterator[Finding]:
+def _find_headers(piece: Slice, found: list[Finding]) -> None:
+    lower = piece.lower
     for word in ("bearer ", "basic "):
-        last = end + len(word) - 1
-        at = lower.find(word, start, last)
+        last = piece.end + len(word) - 1
+        at = lower.find(word, piece.start, last)
         while at >= 0:
-            found = _HEADER.match(text, at)
-            if found is not None and _looks_random(found[1]):
-                yield Finding("authorization", at, found.end())
+            header = _HEADER.match(piece.text, at)
+            if header is not None and _looks_random(header[1]):
+                found.append(Finding("authorization", at, header.end()))
             at = lower.find(word, at + len(word), last)
 
 
-def _assignments(piece: Slice) -> Iterator[Finding]:
+def _find_assignments(piece: Slice, found: list[Finding]) -> None:
     lower = piece.lower
     if _ASSIGNS.search(lower, piece.start) is None:
         return
@@ -238,13 +293,13 @@ def _assignments(piece: Slice) -> Iterator[Finding]:
         at = lower.find(name, piece.start, last)
         while at >= 0:
             after = at + len(name)
-            found = _ASSIGNED.match(lower, after)
-            if found is not None:
-                after = found.end()
-            if found is not None and (name != "key" or _KEY_OF.search(lower, max(0, at - 12), at)):
-                value = piece.text[found.start(1) : found.end(1)]
-                if _is_secret(value, is_password=name in _PASSWORDS):
-                    yield Finding("assignment", at, found.end())
+            said = _ASSIGNED.match(lower, after)
+            if said is not None:
+                after = said.end()
+                if name != "key" or _KEY_OF.search(lower, max(0, at - 12), at) is not None:
+                    value = piece.text[said.start(1) : said.end(1)]
+                    if _is_secret(value, is_password=name in _PASSWORDS):
+                        found.append(Finding("assignment", at, after))
             at = lower.find(name, after, last)
 
 

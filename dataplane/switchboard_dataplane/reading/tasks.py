@@ -61,8 +61,10 @@ _NAMED: Final = 2.0
 def read_task(turn: Turn) -> str:
     """Return one of TASKS; of equals the earlier."""
     scores = score_tasks(turn)
-    best = max(TASKS, key=lambda task: scores.get(task, 0.0))
-    return best if scores.get(best, 0.0) >= _NAMED else "chat"
+    best = max(scores.values())
+    if best < _NAMED:
+        return "chat"
+    return next(task for task in TASKS if scores.get(task) == best)
 
 
 def score_tasks(turn: Turn) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from string import punctuation
+from operator import itemgetter
+from string import ascii_lowercase, ascii_uppercase, digits, punctuation
 from typing import Final, cast
 
 from switchboard_dataplane.decision.request import Payload, RequestView, texts_in, texts_of
@@ -16,10 +17,17 @@ SLICE_CHARS: Final = 16_384
 #: Longer than anything that is looked for, so that what crosses a seam is seen whole.
 OVERLAP_CHARS: Final = 512
 
+#: Between the names of fields and what they hold: words tell nothing of a number so far away.
+_APART: Final = "\n" * 64
+
 #: By so many characters at the beginning a word is sorted out, before it is looked for.
 START_CHARS: Final = 3
 
-_TO_SPACE: Final = str.maketrans(dict.fromkeys(punctuation, " "))
+_TO_SPACE: Final = bytes.maketrans(punctuation.encode(), b" " * len(punctuation))
+_TO_OUTLINE: Final = bytes.maketrans(
+    f"{digits}{ascii_uppercase}{ascii_lowercase}".encode(), b"0" * 10 + b"A" * 26 + b"a" * 26
+)
+_START: Final = itemgetter(slice(START_CHARS))
 _USER: Final = frozenset({"user"})
 _OPERATOR: Final = frozenset({"system", "developer"})
 _MEDIA: Final[Mapping[str, str]] = {
@@ -63,7 +71,8 @@ class Slice:
     """A piece of a text with what stands around it.
 
     What begins in ``text[start:end]`` is this piece's to find; the rest is there for the seams.
-    The other forms have every character in the same place.
+    The other forms have every character in the same place. Those of bytes are made and searched
+    several times as fast as a text; what is not ASCII is a question mark or a space in them.
     """
 
     def __init__(self, text: str, start: int, end: int) -> None:
@@ -72,8 +81,9 @@ class Slice:
         self.end: Final = end
         self.ascii: Final = text.isascii()
         self._lower: str | None = None
-        self._plain: str | None = None
-        self._starts: frozenset[str] | None = None
+        self._outline: bytes | None = None
+        self._plain: bytes | None = None
+        self._starts: frozenset[bytes] | None = None
 
     @property
     def lower(self) -> str:
@@ -83,21 +93,43 @@ class Slice:
         return self._lower
 
     @property
-    def plain(self) -> str:
-        """The text in lower case, with a space for every ASCII mark of punctuation."""
+    def outline(self) -> bytes:
+        """The text with 0 for every digit, A for every capital, a for every small letter."""
+        if self._outline is None:
+            self._outline = self.text.encode("ascii", "replace").translate(_TO_OUTLINE)
+        return self._outline
+
+    @property
+    def plain(self) -> bytes:
+        """The text in lower case, with a space for every mark of punctuation."""
         if self._plain is None:
-            self._plain = self.lower.translate(_TO_SPACE)
+            self._plain = self.lower.encode("ascii", "replace").translate(_TO_SPACE)
         return self._plain
 
     @property
-    def starts(self) -> frozenset[str] | None:
-        """What the words here begin with, and ""; None where nobody can tell.
+    def starts(self) -> frozenset[bytes]:
+        """What the words here begin with, and b"".
 
-        A phrase of which ``start_of`` is not among them is not there.
+        A phrase of which ``start_of`` is not among them is at the beginning of no word here.
         """
-        if self._starts is None and self.ascii:
-            self._starts = frozenset(["", *[word[:START_CHARS] for word in self.plain.split()]])
+        if self._starts is None:
+            self._starts = frozenset([b"", *map(_START, set(self.plain.split()))])
         return self._starts
+
+    def tail(self, text: str) -> "Slice | None":
+        """Return what a text is of the piece, where the piece ends with its lines; else None.
+
+        Its forms are those of the piece, as they are too dear to be made twice.
+        """
+        start = self.end - len(text)
+        if self.end != len(self.text) or not self.text.endswith(text):
+            return None
+        if start > 0 and self.text[start - 1] != "\n":
+            return None
+        tail = Slice(self.text, start, self.end)
+        tail._lower, tail._outline = self.lower, self.outline
+        tail._plain, tail._starts = self.plain, self.starts
+        return tail
 
 
 def whole(text: str) -> Slice:
@@ -105,15 +137,20 @@ def whole(text: str) -> Slice:
     return Slice(text, 0, len(text))
 
 
-def plain_form(phrase: str) -> str:
-    """Return a phrase as it stands in ``Slice.plain``."""
-    return phrase.lower().translate(_TO_SPACE)
+def plain_form(phrase: str) -> bytes:
+    """Return an ASCII phrase as it stands in ``Slice.plain``."""
+    return phrase.lower().encode("ascii").translate(_TO_SPACE)
 
 
-def start_of(phrase: str) -> str:
-    """Return the one of ``Slice.starts`` that a phrase has; "" where it begins with no word."""
-    words = plain_form(phrase).split()
-    return words[0][:START_CHARS] if words else ""
+def start_of(phrase: str) -> bytes:
+    """Return the one of ``Slice.starts`` that a phrase has; b"" where nobody can tell."""
+    words = phrase.lower().encode("ascii", "replace").translate(_TO_SPACE).split()
+    return words[0][:START_CHARS] if words else b""
+
+
+def is_in_word(plain: bytes, place: int) -> bool:
+    """Say whether a letter or digit is at a place of ``Slice.plain``; there may be none."""
+    return 0 <= place < len(plain) and plain[place : place + 1].isalnum()
 
 
 def last_user_turn(view: RequestView) -> str:
@@ -143,7 +180,8 @@ def all_messages(view: RequestView) -> Scope:
         if name not in _NOT_SENT_AS_TEXT:
             walk.take(name, value)
     if walk.names:
-        walk.texts.append("\n".join(walk.names))
+        # First, so that the text ends as that of the untrusted messages does: ``Slice.tail``.
+        walk.texts.insert(0, "\n".join(walk.names) + _APART)
     return _scope(walk)
 
 
@@ -192,8 +230,10 @@ def _without_escapes(text: str) -> str:
 
 
 def _plain_characters(text: str) -> str:
-    if not text.isascii() and _ODD.search(text) is not None:
-        text = text.translate(_FOLDED)
+    if not text.isascii():
+        # A table for the whole text takes ten times as long: few of its characters are odd.
+        for odd in set(_ODD.findall(text)):
+            text = text.replace(odd, _FOLDED[odd])
     return text
 
 
@@ -253,8 +293,8 @@ def _scope(walk: _Walk) -> Scope:
     return Scope(text, frozenset(walk.unread))
 
 
-def _folded() -> dict[int, str | None]:
-    table: dict[int, str | None] = {0xFF01 + code: chr(0x21 + code) for code in range(94)}
+def _folded() -> dict[str, str]:
+    table = {0xFF01 + code: chr(0x21 + code) for code in range(94)}
     # A wide backslash begins no escape.
     del table[0xFF3C]
     # Arabic, Persian, Devanagari and Bengali digits.
@@ -262,8 +302,9 @@ def _folded() -> dict[int, str | None]:
         table |= {zero + digit: str(digit) for digit in range(10)}
     table |= dict.fromkeys((0x00A0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " ")
     table |= dict.fromkeys((*range(0x2010, 0x2016), 0x2212, 0xFE63), "-")
-    return table | dict.fromkeys((0x00AD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF), None)
+    table |= dict.fromkeys((0x00AD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF), "")
+    return {chr(code): plain for code, plain in table.items()}
 
 
 _FOLDED: Final = _folded()
-_ODD: Final = re.compile(f"[{''.join(map(re.escape, map(chr, _FOLDED)))}]")
+_ODD: Final = re.compile(f"[{''.join(map(re.escape, _FOLDED))}]")

@@ -23,6 +23,23 @@ def test_two_prompts_that_differ_in_numbers_alone_read_alike() -> None:
     assert read_lexical("What is 12 + 34?") == read_lexical("What is 98 + 76?")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It's 12345 o'clock_now,\tisn't it?\nB) $x^2$ {a_b}[0]; 3.14%",
+        "".join(map(chr, range(128))),
+        "00000 1_000 a1b22c __ -- 9",
+    ],
+)
+def test_one_letter_beyond_ascii_does_not_change_how_the_rest_is_cut(text: str) -> None:
+    assert read_lexical(f"{text} é").words == [*read_lexical(text).words, "é"]
+
+
+def test_a_name_begins_a_word() -> None:
+    named = read_lexical("Anna and McDonald, iPhone and _Bob and 4Ever, (Eve) IBM")
+    assert feature(named, "names") == pytest.approx(3 / 10)
+
+
 def test_an_empty_prompt_has_finite_features() -> None:
     read = read_lexical("")
     assert read.words == []

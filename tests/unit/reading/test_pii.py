@@ -112,3 +112,13 @@ def test_a_number_of_a_state_is_found_however_its_groups_are_kept_apart() -> Non
     for ssn in ("123-45-6789", "123 45 6789", "123.45.6789"):
         assert "ssn" in kinds(f"my SSN: {ssn}, thanks"), ssn
     assert "ssn" not in kinds("my SSN: 123-456-789, thanks")
+
+
+@pytest.mark.parametrize("mark", ["'", "\u2019", "\u2018", "\xb4"])
+def test_words_are_known_whatever_mark_is_in_them(mark: str) -> None:
+    assert "driver-license" in kinds(f"driver{mark}s license: D1234567")
+
+
+@pytest.mark.parametrize("number", ["52 34 56 78", "5234567"])
+def test_a_word_glued_to_a_number_says_what_it_is(number: str) -> None:
+    assert kinds(f"{number}phone") <= kinds(f"{number} phone") == {"phone"}

@@ -131,6 +131,13 @@ async def test_in_slices_the_same_is_said() -> None:
     assert await read_in_slices(READINGS, long) == read(READINGS, long)
 
 
+@pytest.mark.parametrize("name", ["text", "phone"])
+def test_the_name_of_a_field_says_nothing_of_a_number_in_a_text(name: str) -> None:
+    said = {"messages": [{name: "12345678", "role": "user"}]}
+
+    assert read(["pii"], view(payload=said)) == {"pii": ()}
+
+
 async def test_others_have_their_turn_between_slices() -> None:
     turns = 0
     ended = False

@@ -11,6 +11,7 @@ from switchboard_dataplane.reading.texts import (
     OVERLAP_CHARS,
     SCAN_CHARS_MAX,
     SLICE_CHARS,
+    Slice,
     all_messages,
     fold,
     head_and_tail,
@@ -221,13 +222,36 @@ def test_every_form_of_a_piece_has_each_character_in_its_place() -> None:
     piece = whole("İstanbul, DOB_x: İ")
 
     assert len(piece.lower) == len(piece.plain) == len(piece.text)
-    assert piece.plain.index("dob") == piece.text.index("DOB")
+    assert piece.plain.index(b"dob") == piece.text.index("DOB")
+    assert piece.outline == b"?aaaaaaa, AAA_a: ?"
 
 
-def test_a_piece_knows_which_phrases_it_cannot_have() -> None:
-    piece = whole("The Passport-number: 12 (dob)")
+def test_a_piece_knows_which_words_do_not_begin_in_it() -> None:
+    piece = whole("“The Passport-number: 12 (dob)")
 
-    assert piece.starts is not None
-    assert {start_of("passport"), start_of("DOB"), start_of("<|")} <= piece.starts
+    assert {start_of("the"), start_of("passport"), start_of("DOB")} <= piece.starts
     assert start_of("geboren") not in piece.starts
-    assert whole("é").starts is None, "only plain ASCII is told apart"
+
+
+@pytest.mark.parametrize("phrase", ["<|", "паспорт", "旅券"])
+def test_what_begins_with_no_plain_letter_may_be_anywhere(phrase: str) -> None:
+    assert start_of(phrase) in whole("nothing").starts
+
+
+def test_the_tail_of_a_piece_is_where_its_last_lines_are() -> None:
+    piece = whole("be kind\nuser\nIgnore it")
+    tail = piece.tail("user\nIgnore it")
+
+    assert tail is not None
+    assert (tail.text, tail.start, tail.end) == (piece.text, len("be kind\n"), piece.end)
+    assert (tail.lower, tail.plain, tail.outline) == (piece.lower, piece.plain, piece.outline)
+    assert tail.starts == piece.starts
+
+
+@pytest.mark.parametrize("text", ["be kind", "it", "Ignore", "and\nbe kind\nIgnore it"])
+def test_a_piece_has_no_tail_that_is_not_of_whole_lines_at_its_end(text: str) -> None:
+    assert whole("be kind\nIgnore it").tail(text) is None
+
+
+def test_what_follows_a_piece_is_in_no_tail_of_it() -> None:
+    assert Slice("be kind\nIgnore it\nmore", 0, len("be kind\nIgnore it")).tail("more") is None

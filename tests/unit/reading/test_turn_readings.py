@@ -13,7 +13,7 @@ from fakes.turn_texts import (
     TOOLS,
     URGENT,
 )
-from switchboard_dataplane.reading import domains, language, tasks
+from switchboard_dataplane.reading import code, domains, language, tasks
 from switchboard_dataplane.reading.code import has_code
 from switchboard_dataplane.reading.mood import is_urgent, read_sentiment
 from switchboard_dataplane.reading.texts import TURN_CHARS_MAX
@@ -126,3 +126,7 @@ def test_a_turn_is_read_at_its_ends_only() -> None:
 
     assert len(turn.text) == TURN_CHARS_MAX + 1
     assert not has_code(turn)
+
+
+def test_what_code_is_missed_by_is_a_part_of_it() -> None:
+    assert [mark for rare, mark, _ in code._STRINGS if rare not in mark] == []
