@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from switchboard_cli.train.decisions import BY, By, Wanted
 from switchboard_cli.train.evaluate import QUANTILES, calibration_error, recovery
+from switchboard_cli.train.general import fit_general
 from switchboard_cli.train.ratings import add_up
 from switchboard_cli.train.ridge import PARTS, PROMPTS_MIN, Fitted, fit_router, predict_all
 from switchboard_cli.train.rows import (
@@ -84,6 +86,14 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="leave out the sums of ratings that a select by Bandit begins with",
     )
+    parser.add_argument(
+        "--general",
+        action="store_true",
+        help=(
+            "for prompts of kinds that the export has none of: learn only what its sources and "
+            "tasks have in common, and take longer prompts to gain more"
+        ),
+    )
     parser.add_argument("--weak", metavar="NAME", help="report how a gap to --strong is recovered")
     parser.add_argument("--strong", metavar="NAME")
     parser.add_argument(
@@ -108,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
             strong=args.strong,
             prompts_min=args.prompts_min,
             ratings=not args.no_ratings,
+            general=args.general,
         )
         path = args.output
         if path.is_dir():
@@ -143,6 +154,7 @@ def train(
     strong: str | None = None,
     prompts_min: int = PROMPTS_MIN,
     ratings: bool = True,
+    general: bool = False,
 ) -> tuple[Report, bytes]:
     """Return how a fit to four fifths of the rows does on the others, and one to all as bytes.
 
@@ -163,11 +175,12 @@ def train(
     kept, tested = np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()
     if not kept or not tested:
         raise ValueError("the rows are all of one question: none is left to test with")
-    trial = _fit([rows[row] for row in kept], [reads[row] for row in kept], targets, prompts_min)
+    fit = partial(_fit_general if general else _fit, targets=targets, prompts_min=prompts_min)
+    trial = fit([rows[row] for row in kept], [reads[row] for row in kept])
     report = _report(
         trial, [rows[row] for row in tested], [reads[row] for row in tested], (weak, strong)
     )
-    whole = _fit(rows, reads, targets, prompts_min)
+    whole = fit(rows, reads)
     qualities = quality_table([row.qualities for row in rows], targets)
     rated = add_up(rows, qualities, targets, whole.unseen) if ratings else ()
     data = store_fit(whole.fit, rows, rated=rated)
@@ -180,6 +193,15 @@ def _fit(
     parts = [fold_of(row.question, PARTS, "penalty") for row in rows]
     qualities = quality_table([row.qualities for row in rows], targets)
     return fit_router(reads, qualities, targets, parts, prompts_min=prompts_min)
+
+
+def _fit_general(
+    rows: Sequence[Row], reads: Sequence[Lexical], targets: Sequence[str], prompts_min: int
+) -> Fitted:
+    parts = [fold_of(row.question, PARTS, "penalty") for row in rows]
+    qualities = quality_table([row.qualities for row in rows], targets)
+    kinds = [f"{row.source}/{row.task}" for row in rows]
+    return fit_general(reads, qualities, targets, kinds, parts, prompts_min=prompts_min)
 
 
 def _report(

@@ -4,7 +4,7 @@ One penalty for all coefficients, solved by conjugate gradients: nothing but num
 thousand rows, and the same coefficients for the same rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -78,6 +78,10 @@ class Seen(NamedTuple):
     bent_size: np.float32
 
 
+#: Takes away from (N, T) numbers what is not to be explained.
+Level = Callable[[Floats], Floats]
+
+
 class Fitted(NamedTuple):
     """A router, the penalty that was chosen, and (N, T) predictions by fits without the row."""
 
@@ -101,7 +105,7 @@ def fit_router(
     the spread of predictions are what predicts best the parts that were left out.
     ``counts`` (N) say how much each prompt counts, 1 if absent.
     """
-    seen = _see(reads, prompts_min)
+    seen = see(reads, prompts_min)
     weights = np.ones(len(reads)) if counts is None else counts
     known = (np.isfinite(qualities) * weights[:, None]).astype(np.float32)
     held = np.where(known > 0, qualities, 0.0).astype(np.float32)
@@ -109,18 +113,18 @@ def fit_router(
     trials = [_unseen(seen, held, known, parts, penalty) for penalty in PENALTIES]
     chosen = _simplest([_errors(unseen, held, known) for unseen in trials])
     penalty, unseen = PENALTIES[chosen], trials[chosen]
-    means = _means(held, known)
-    slope = _slope(unseen - means, (held - means) * (known > 0), known)
-    solved, solved_bent = _solve(seen, (held - means) * (known > 0), known, penalty)
+    means = means_of(held, known)
+    slope = slope_of(unseen - means, (held - means) * (known > 0), known)
+    solved, solved_bent = solve(seen, (held - means) * (known > 0), known, penalty)
     fit = Fit(
         tuple(targets),
         seen.vocabulary,
-        _spread(solved, slope),
+        spread(solved, slope),
         seen.bends,
-        _spread(solved_bent * seen.bent_size, slope),
+        spread(solved_bent * seen.bent_size, slope),
         means,
     )
-    return Fitted(fit, penalty, means + _spread(unseen - means, slope))
+    return Fitted(fit, penalty, means + spread(unseen - means, slope))
 
 
 def predict_all(fit: Fit, reads: Sequence[Lexical]) -> Floats:
@@ -131,7 +135,8 @@ def predict_all(fit: Fit, reads: Sequence[Lexical]) -> Floats:
     return terms.times(fit.coefficients) + bent + fit.intercepts
 
 
-def _see(reads: Sequence[Lexical], prompts_min: int) -> Seen:
+def see(reads: Sequence[Lexical], prompts_min: int) -> Seen:
+    """Learn the vocabulary and the bends of prompts, and turn them into numbers."""
     vocabulary = learn_vocabulary(reads, prompts_min)
     features = np.array([read.features for read in reads], np.float32)
     bends = learn_bends(features)
@@ -147,14 +152,15 @@ def _unseen(seen: Seen, held: Floats, known: Floats, parts: Indices, penalty: fl
     for part in range(PARTS):
         inside = (parts == part)[:, None]
         others = np.where(inside, np.float32(0), known)
-        means = _means(held, others)
-        solved, bent = _solve(seen, (held - means) * (others > 0), others, penalty)
+        means = means_of(held, others)
+        solved, bent = solve(seen, (held - means) * (others > 0), others, penalty)
         said = seen.terms.by_prompt.times(solved) + product(seen.bent, bent) + means
         unseen = np.where(inside, said, unseen)
     return unseen
 
 
-def _means(held: Floats, known: Floats) -> Floats:
+def means_of(held: Floats, known: Floats) -> Floats:
+    """Return the mean of what is known, for each column."""
     said: Floats = (known * held).sum(axis=0) / np.maximum(_TINY, known.sum(axis=0))
     return said
 
@@ -181,7 +187,7 @@ def _simplest(errors: Sequence[Floats]) -> int:
     return near[-1]
 
 
-def _slope(unseen: Floats, held: Floats, known: Floats) -> np.float32:
+def slope_of(unseen: Floats, held: Floats, known: Floats) -> np.float32:
     """Return by what predictions must be multiplied: a penalty draws them to the mean.
 
     It is for what models have in common on a prompt. How they differ stays drawn together: who
@@ -193,24 +199,30 @@ def _slope(unseen: Floats, held: Floats, known: Floats) -> np.float32:
     return np.float32(np.clip(along / max(_TINY, squares), *SPREADS))
 
 
-def _spread(rows: Floats, slope: np.float32) -> Floats:
+def spread(rows: Floats, slope: np.float32) -> Floats:
     """Multiply what columns have in common."""
-    spread: Floats = rows + rows.mean(axis=1, keepdims=True) * (slope - 1)
-    return spread
+    said: Floats = rows + rows.mean(axis=1, keepdims=True) * (slope - 1)
+    return said
 
 
-def _solve(seen: Seen, wanted: Floats, known: Floats, penalty: float) -> tuple[Floats, Floats]:
-    """Minimise the squared errors of what is known plus the penalty, for each column."""
+def solve(
+    seen: Seen, wanted: Floats, known: Floats, penalty: float, *, level: Level | None = None
+) -> tuple[Floats, Floats]:
+    """Minimise the squared errors of what is known plus the penalty, for each column.
+
+    With ``level`` only what it leaves of predictions and of ``wanted`` counts.
+    """
+    level = level or _as_it_is
     terms, bent, split = seen.terms, seen.bent, seen.terms.by_term.height
 
     def normal(right: Floats) -> Floats:
         said = terms.by_prompt.times(right[:split]) + product(bent, right[split:])
-        said = (known * said).astype(np.float32, copy=False)
+        said = (known * level(said)).astype(np.float32, copy=False)
         sums = np.concatenate([terms.by_term.times(said), product(bent.T, said)])
         whole: Floats = (sums + penalty * right).astype(np.float32, copy=False)
         return whole
 
-    errors = known * wanted
+    errors = known * level(wanted)
     residual = np.concatenate([terms.by_term.times(errors), product(bent.T, errors)])
     solved: Floats = np.zeros_like(residual)
     direction: Floats = residual.copy()
@@ -227,6 +239,10 @@ def _solve(seen: Seen, wanted: Floats, known: Floats, penalty: float) -> tuple[F
         direction = (residual + direction * (now / np.maximum(_TINY, squares))).astype(np.float32)
         squares = now
     return solved[:split], solved[split:]
+
+
+def _as_it_is(said: Floats) -> Floats:
+    return said
 
 
 def learn_vocabulary(reads: Sequence[Lexical], prompts_min: int) -> Vocabulary:

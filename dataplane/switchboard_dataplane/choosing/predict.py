@@ -8,15 +8,13 @@ import numpy as np
 
 from switchboard_dataplane.choosing.artifact import Fit, decode_artifact, digest_of, open_artifact
 from switchboard_dataplane.choosing.features import Floats, product
-from switchboard_dataplane.reading.lexical import FEATURES, Lexical
+from switchboard_dataplane.reading.lexical import Lexical
 
 #: The router that ships: docs/routing-quality.md says what of.
 SHIPPED: Final = "router.msgpack"
 #: What its targets are called.
 SMALL: Final = "small"
 LARGE: Final = "large"
-
-_CHARS: Final = FEATURES.index("chars")
 
 
 class Router:
@@ -69,14 +67,6 @@ class Router:
         """
         said = list(self.ranked_scores(read).values())
         return (said[-1] if len(said) > 1 else 1.0) - said[0]
-
-
-def prior_score(read: Lexical) -> float:
-    """Return what prompts of kinds are ordered by of which nothing was learned: their length.
-
-    No router that we fitted beat it on families of tasks that it had not seen.
-    """
-    return read.features[_CHARS]
 
 
 def load_router(data: bytes) -> Router:

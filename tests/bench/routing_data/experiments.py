@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from routing_data.tables import Doubles, Outcomes, Sets
-from routing_data.transfer import FAMILIES, pooled, without
+from routing_data.transfer import FAMILIES, general, pooled, without
 from routing_data.trials import (
     Method,
     Rows,
@@ -30,7 +30,6 @@ from switchboard_cli.train.evaluate import (
     cost_saved,
     recovery,
 )
-from switchboard_dataplane.choosing.predict import LARGE, SMALL, prior_score
 
 LABELS: Final = 1_531
 RESAMPLES: Final = 8
@@ -236,7 +235,10 @@ def _cost_curve(outcomes: Outcomes, prices: Doubles, said: Doubles) -> list[list
 
 
 def zero_shot(sets: Sets) -> dict[str, Any]:
-    """Route families of tasks, and pairs of models, of which nothing was learned."""
+    """Route families of tasks, and pairs of models, of which nothing was learned.
+
+    By the complexity of a router that is made of the rest as the one that ships is made of all.
+    """
     pool = pooled(sets)
     tests: dict[str, tuple[Outcomes, Sequence[str]]] = {
         "mmlu": (sets.mmlu, FAMILIES["exams"]),
@@ -260,13 +262,9 @@ def zero_shot(sets: Sets) -> dict[str, Any]:
 
 
 def _transfer(train: Outcomes, test: Outcomes) -> dict[str, float]:
-    gains = gains_of(test)
-    said = learned(train, test)
-    small, large = train.models.index(SMALL), train.models.index(LARGE)
-    prior = np.array([prior_score(read) for read in test.reads])
+    router, gains = general(train), gains_of(test)
     scores = {
-        "apgr": prior,
-        "learned": said[:, large] - said[:, small],
+        "apgr": np.array([router.complexity(read) for read in test.reads]),
         "length": length(test),
     }
     return {name: round(figures(one, gains, None).apgr, 4) for name, one in scores.items()}

@@ -19,14 +19,11 @@ from routing_data.experiments import (
     summary,
 )
 from routing_data.tables import Doubles, Outcomes, Sets
-from routing_data.transfer import pooled
+from routing_data.transfer import general, pooled
 from routing_data.trials import folds, length
 from switchboard_cli.train.evaluate import calibration_error
-from switchboard_cli.train.ridge import PARTS, fit_router, predict_all
-from switchboard_cli.train.rows import fold_of
+from switchboard_dataplane.choosing.predict import LARGE, SMALL
 
-#: What ``switchboard train`` was told when it made the router.
-PROMPTS_MIN: Final = 4
 #: Thresholds of which is said how many requests lie above them.
 THRESHOLDS: Final = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 
@@ -39,12 +36,9 @@ def shipped(sets: Sets) -> dict[str, Any]:
     pool = pooled(sets)
     said = np.zeros(pool.qualities.shape)
     for split in folds(pool, FOLDS):
-        train = pool.only(split.train)
-        parts = [fold_of(prompt, PARTS, "penalty") for prompt in train.prompts]
-        fitted = fit_router(
-            train.reads, train.qualities, train.models, parts, prompts_min=PROMPTS_MIN
-        )
-        said[split.test] = predict_all(fitted.fit, [pool.reads[row] for row in split.test])
+        router = general(pool.only(split.train))
+        places = [router.targets.index(name) for name in (SMALL, LARGE)]
+        said[split.test] = [router.scores(pool.reads[row])[places] for row in split.test]
     complexity = np.clip(said[:, 1] - said[:, 0], 0.0, 1.0)
     # The sets share questions: what is said of a prompt never learned from its question.
     known = dict(zip(pool.prompts, said, strict=True))

@@ -6,8 +6,14 @@ from typing import Final
 import numpy as np
 
 from routing_data.tables import Doubles, Outcomes, Sets
-from switchboard_dataplane.choosing.predict import LARGE, SMALL
+from switchboard_cli.train.general import fit_general
+from switchboard_cli.train.ridge import PARTS
+from switchboard_cli.train.rows import fold_of
+from switchboard_cli.train.store import store_fit
+from switchboard_dataplane.choosing.predict import LARGE, SMALL, Router, load_router
 
+#: What ``switchboard train`` was told when it made the router that ships.
+PROMPTS_MIN: Final = 60
 #: Which models stand for the small and the large ones, by set: as far as it has them, the small
 #: and the large model of one maker, so that a gain is of size.
 ROLES: Final[Mapping[str, tuple[Sequence[str], Sequence[str]]]] = {
@@ -80,6 +86,18 @@ def _by_role(outcomes: Outcomes) -> Outcomes:
 def _mean(outcomes: Outcomes, models: Sequence[str]) -> Doubles:
     mean: Doubles = np.nanmean([outcomes.column(model) for model in models], axis=0)
     return mean
+
+
+def general(train: Outcomes) -> Router:
+    """Return the router that the recipe of the one that ships makes of a part of the pool.
+
+    It has been bytes: what is pruned and rounded there is not asked here either.
+    """
+    parts = [fold_of(prompt, PARTS, "penalty") for prompt in train.prompts]
+    fitted = fit_general(
+        train.reads, train.qualities, train.models, train.tasks, parts, prompts_min=PROMPTS_MIN
+    )
+    return load_router(store_fit(fitted.fit, ()))
 
 
 def without(pool: Outcomes, tasks: Sequence[str], tested: Outcomes) -> Outcomes:

@@ -16,7 +16,7 @@ from switchboard_dataplane.choosing.artifact import (
     encode_artifact,
 )
 from switchboard_dataplane.choosing.context import CONTEXT
-from switchboard_dataplane.choosing.predict import Router, load_router, prior_score
+from switchboard_dataplane.choosing.predict import Router, load_router
 from switchboard_dataplane.reading.lexical import read_lexical
 from switchboard_dataplane.signals.bandit import Sums
 
@@ -66,10 +66,6 @@ def test_qualities_stay_between_none_and_all(data: bytes) -> None:
 def test_an_unknown_name_is_a_key_error(data: bytes) -> None:
     with pytest.raises(KeyError):
         load_router(data).gain(EASY, strong="huge", weak="small")
-
-
-def test_without_learning_the_longer_prompt_comes_first() -> None:
-    assert prior_score(read_lexical("long " * 20)) > prior_score(read_lexical("short"))
 
 
 def test_pruning_keeps_what_pairs_need() -> None:
