@@ -81,7 +81,10 @@ def test_any_bytes_are_sums_or_are_refused(said: bytes | list[float]) -> None:
     except SumsRefused:
         return
     bandit, offers = Bandit(FEATURES, {"a": sums}), [Offer(0, "a", 0.5), Offer(1, "b", 0.5)]
-    bandit.hear("pod", "b", Told(0, sums))
+    other = Bandit(FEATURES, {"b": sums})
+    other.learn((1.0, 0.0, 1.0), offers[1], 1.0)
+    told = unpack(other.told()["b"].sums.pack(), bandit.dimensions)
+    bandit.hear("pod", "b", Told(0, told))
     assert all(map(math.isfinite, bandit.estimate((1.0, 0.0, 1.0), offers)))
     bandit.learn((1.0, 0.0, 1.0), offers[0], 1.0)
     assert bandit.pick((1.0, 0.0, 1.0), offers, Tries(0.5, 0.5), 0.1) in (0, 1)

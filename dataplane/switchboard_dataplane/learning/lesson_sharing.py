@@ -29,7 +29,7 @@ TELL_ALL_S: Final = 10.0
 #: A pod that said nothing for so long is gone, in seconds.
 GONE_S: Final = 45.0
 #: A word has so many sums at most: some 600 KB.
-SUMS_TOLD_MAX: Final = 1_000
+SUMS_TOLD_MAX: Final = 125
 
 _VECTOR_SCALE: Final = 127.0
 

@@ -92,9 +92,11 @@ class Lessons:
         elif select.by == "Neighbours":
             self._learn_near(Lesson(place, tier, rating.value, readings.get("embedding")), rule)
         elif select.by == "Bandit" and len(decided.context) == len(CONTEXT):
-            offer = _offer(snapshot, policy, rule, tier, readings)
+            offers = _offers(snapshot, policy, rule, readings)
+            offer = offers.pop(tier, None)
             if offer is not None:
-                self.bandit(place).learn(decided.context, offer, rating.value)
+                beside = tuple(offers.values())
+                self.bandit(place).learn(decided.context, offer, rating.value, beside)
                 self.changed.add(place)
 
     def _learn_near(self, lesson: Lesson, rule: Rule) -> None:
@@ -172,12 +174,14 @@ def places_of(snapshot: Snapshot) -> set[Place]:
     }
 
 
-def _offer(
-    snapshot: Snapshot, policy: Policy, rule: Rule, name: str, readings: Mapping[str, Any]
-) -> Offer | None:
-    """Return a tier as it was offered; None where the rule has none of that name any more."""
+def _offers(
+    snapshot: Snapshot, policy: Policy, rule: Rule, readings: Mapping[str, Any]
+) -> dict[str, Offer]:
+    """Return the tiers of a rule as they were offered, by name."""
+    offers: dict[str, Offer] = {}
     for number, tier in enumerate(rule.tiers):
-        backends = backends_of(snapshot, policy, tier.mask) if tier.name == name else []
+        backends = backends_of(snapshot, policy, tier.mask)
         if backends and rule.select is not None:
-            return Offer(number, name, quality_expected(name, backends, rule.select, readings))
-    return None
+            quality = quality_expected(tier.name, backends, rule.select, readings)
+            offers[tier.name] = Offer(number, tier.name, quality)
+    return offers

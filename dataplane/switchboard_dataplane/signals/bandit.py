@@ -1,10 +1,10 @@
 """Learns which tier is worth what it costs: a bandit over a request's features. Pure; numpy.
 
-LinUCB (Li et al., arXiv 1003.0146): each tier's quality is a ridge regression over the features and
-over what was expected of the tier before anything was rated; a tier of which little is known on
-such a request is given the benefit of the doubt. What is old fades (discounted as in Russac et al.,
-arXiv 1909.09146), and a tier whose ratings leave what is known of it (Page's CUSUM test, 1954) is
-learned anew, in a next *era*.
+LinUCB (Li et al., arXiv 1003.0146): each tier's quality is a ridge regression over the features,
+over what was expected of the tier before anything was rated, and over ``fourier`` features of what
+was expected of all; a tier of which little is known on such a request is given the benefit of the
+doubt. What is old fades (discounted as in Russac et al., arXiv 1909.09146), and a tier whose
+ratings leave what is known of it (Page's CUSUM test, 1954) is learned anew, in a next *era*.
 
 Pods learn together: each tells the sums of its own ratings, and all sums of an era are added up.
 """
@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from switchboard_dataplane.signals.fourier import WAVES, Waves
 from switchboard_dataplane.signals.learned import Offer, Tries
 
 Doubles = NDArray[np.float64]
@@ -23,24 +24,30 @@ Doubles = NDArray[np.float64]
 #: How much doubt counts for a tier that may be better than it looks.
 OPTIMISM: Final = 0.1
 #: What is left of a tier's ratings after each further one of its own, and of another tier.
-KEPT: Final = 0.998
+KEPT: Final = 0.9995
 KEPT_BESIDE: Final = 0.9998
-#: How many ratings it takes to leave what was expected: of the level, and of everything else.
+#: How many ratings it takes to leave what was expected: of the level, of kinds of requests, and of
+#: everything else.
 LEVEL_WEIGHT: Final = 1.0
+KIND_WEIGHT: Final = 20.0
 WEIGHT: Final = 100.0
 #: The share of the tries that goes to the tier that was expected to be the best one: if it has
 #: fallen and has come back, nothing else finds out.
-SECOND_CHANCES: Final = 0.4
+SECOND_CHANCES: Final = 0.1
 #: Tries that were not made are not saved up.
 TRIES_SAVED_MAX: Final = 2.0
-#: Ratings leave what is known by so many standard deviations at a time, and in all.
-DRIFT: Final = 0.5
+#: How much likelier ratings must be of a tier that is half as good, or fails half as often, than of
+#: the known one, as a logarithm: by chance that is so once in exp(10), some 22,000, ratings of a
+#: tier at most (Lorden, "Procedures for reacting to a change in distribution", 1971).
 DRIFTED: Final = 10.0
 #: Tiers that a rule has at most, by a wide margin: what peers tell must stay bounded.
 TIERS_MAX: Final = 64
 ERA_MAX: Final = 2**31
 
-_VARIANCE_MIN: Final = 0.05
+#: Before a fall no tier was surer to be right, and before a rise none surer to fail: what is known
+#: of those that are hardly ever wrong, or right, is not that exact.
+_SURE: Final = 0.1
+_NEVER: Final = 1e-3
 _SUM_MAX: Final = 1e6
 
 
@@ -107,35 +114,60 @@ class Told(NamedTuple):
     sums: Sums
 
 
+class _Side:
+    """Ratings that speak for a fall, or a rise: how much, and those since it might have begun."""
+
+    __slots__ = ("likelier", "since")
+
+    def __init__(self, dimensions: int) -> None:
+        self.likelier = 0.0
+        self.since = Sums(dimensions)
+
+    def take(self, features: Doubles, quality: float, known: float, other: float) -> bool:
+        """Take in a rating where ``known`` or ``other`` is expected; say if it is the other."""
+        right, wrong = math.log(other / known), math.log((1.0 - other) / (1.0 - known))
+        self.likelier += quality * right + (1.0 - quality) * wrong
+        if self.likelier <= 0.0:
+            self.likelier, self.since = 0.0, Sums(len(features))
+            return False
+        self.since.take(features, quality)
+        return self.likelier > DRIFTED
+
+
 class _Tier:
     """A tier: what the artifact knew of it, what this pod learned, what others told.
 
-    ``above`` and ``below`` say how far its ratings have left what is known of it; ``start_kept`` is
-    what is left of the artifact's.
+    ``start_kept`` is what is left of the artifact's.
     """
 
-    __slots__ = ("above", "below", "era", "heard", "own", "start", "start_kept")
+    __slots__ = ("era", "fall", "heard", "own", "rise", "start", "start_kept")
 
-    def __init__(self, start: Sums | None, dimensions: int) -> None:
-        self.start: Final = Sums(dimensions) if start is None else start
+    def __init__(self, start: Sums) -> None:
+        self.start: Final = start
         self.start_kept = 1.0
-        self.own = Sums(dimensions)
         self.heard: dict[str, Told] = {}
-        self.era = 0
-        self.above = 0.0
-        self.below = 0.0
+        self.begin_era(0, Sums(len(start.rated)))
 
-    def begin_era(self, era: int) -> None:
-        """Forget what this pod learned: it is not so any more."""
+    def begin_era(self, era: int, own: Sums) -> None:
+        """Forget all that this pod learned but what is so now."""
         self.era = era
-        self.own = Sums(len(self.own.rated))
-        self.above = self.below = 0.0
+        self.own = own
+        self.fall = _Side(len(own.rated))
+        self.rise = _Side(len(own.rated))
 
-    def drifts(self, error: float) -> bool:
-        """Take in by how many standard deviations a rating was above; say if that is enough."""
-        self.above = max(0.0, self.above + error - DRIFT)
-        self.below = max(0.0, self.below - error - DRIFT)
-        return max(self.above, self.below) > DRIFTED
+    def take(self, features: Doubles, quality: float, known: float) -> None:
+        """Take in a rating, where ``known`` was expected; what is no chance begins an era.
+
+        The era begins with the ratings since it might have.
+        """
+        before = min(1.0 - _SURE, max(_NEVER, known))
+        fell = self.fall.take(features, quality, before, before / 2.0)
+        before = max(_SURE, min(1.0 - _NEVER, known))
+        rose = self.rise.take(features, quality, before, (1.0 + before) / 2.0)
+        if fell or rose:
+            self.begin_era(self.era + 1, (self.fall if fell else self.rise).since)
+        else:
+            self.own.take(features, quality)
 
     def total(self) -> Sums:
         """Return all that is known of the tier in this era."""
@@ -156,17 +188,20 @@ class Bandit:
     """The tiers of one rule, learned over so many ``features`` of a request.
 
     A request's features begin with a 1. ``start`` are the sums of ratings that were there before,
-    by tier. It holds nothing of a request.
+    by tier, over these and what was expected of the tier. It holds nothing of a request.
     """
 
     def __init__(self, features: int, start: Mapping[str, Sums] | None = None) -> None:
-        self._dimensions: Final = features + 1
+        self._features: Final = features
+        self._dimensions: Final = features + WAVES + 1
         self._start: Final = {} if start is None else dict(start)
         self._places: Final[dict[str, int]] = {}
         self._tiers: Final[list[_Tier]] = []
+        self._waves: Final = Waves()
         size = self._dimensions
         self._ridge: Final = np.full(size, WEIGHT)
         self._ridge[0] = LEVEL_WEIGHT
+        self._ridge[features:-1] = KIND_WEIGHT
         # What was expected is believed as it is until ratings say otherwise.
         self._expected: Final = np.zeros(size)
         self._expected[-1] = WEIGHT
@@ -191,8 +226,8 @@ class Bandit:
         Over any number of requests at most the share ``tries.explore`` of them (and two) take
         another than the one that is known to be the best.
         """
-        rows, seen = self._rows(features, offers)
-        known, doubts = self._known(rows, seen)
+        rows, seen, expected = self._seen(features, offers)
+        known, doubts = self._known(rows, seen, expected), self._doubts(rows, seen, expected)
         costs = np.array([offer.cost for offer in offers])
         # Twice the standard deviation of a mean: a single rating's is a half at most.
         allowed = known + doubts >= tries.min_quality
@@ -204,7 +239,7 @@ class Bandit:
         if not tries.explore or self._tries < 1.0:
             return best
         if chance < SECOND_CHANCES * tries.explore:
-            hoped = (self._first[rows] * seen).sum(axis=1) - costs
+            hoped = _values(self._first, rows, seen, expected) - costs
         else:
             hoped = worth + OPTIMISM * doubts
         other = int(np.where(allowed, hoped, -np.inf).argmax())
@@ -214,37 +249,54 @@ class Bandit:
 
     def estimate(self, features: Sequence[float], offers: Sequence[Offer]) -> list[float]:
         """Return the quality that is expected of each offer now, in [0, 1]."""
-        known: list[float] = self._known(*self._rows(features, offers))[0].tolist()
+        known: list[float] = self._known(*self._seen(features, offers)).tolist()
         return known
 
-    def _known(self, rows: list[int], seen: Doubles) -> tuple[Doubles, Doubles]:
-        """Return the quality that is known of each, and how far it may be off."""
-        known = np.clip((self._weights[rows] * seen).sum(axis=1), 0.0, 1.0)
-        spread = np.einsum("ki,kij,kj->k", seen, self._inverses[rows], seen)
-        return known, np.sqrt(np.maximum(0.0, spread))
+    def _known(self, rows: list[int], seen: Doubles, expected: Doubles) -> Doubles:
+        """Return the quality that is known of each."""
+        return np.clip(_values(self._weights, rows, seen, expected), 0.0, 1.0)
 
-    def _rows(
+    def _doubts(self, rows: list[int], seen: Doubles, expected: Doubles) -> Doubles:
+        """Return how far what is known of each may be off."""
+        # All of them at once, for offers differ in their last feature alone.
+        turned = (self._inverses.reshape(-1, self._dimensions) @ seen).reshape(len(self._tiers), -1)
+        spread = (turned @ seen)[rows] + expected * (
+            2.0 * turned[rows, -1] + expected * self._inverses[rows, -1, -1]
+        )
+        doubts: Doubles = np.sqrt(np.maximum(0.0, spread))
+        return doubts
+
+    def _seen(
         self, features: Sequence[float], offers: Sequence[Offer]
-    ) -> tuple[list[int], Doubles]:
+    ) -> tuple[list[int], Doubles, Doubles]:
+        """Return the places of offers, all features but the last, a 0, and the last of each."""
         rows = [self._place(offer.tier) for offer in offers]
-        seen = np.empty((len(offers), self._dimensions))
-        seen[:, :-1] = features
-        seen[:, -1] = [offer.quality for offer in offers]
-        return rows, seen
+        expected = np.array([offer.quality for offer in offers])
+        seen = np.zeros(self._dimensions)
+        seen[: self._features] = features
+        seen[self._features : -1] = self._waves.of(rows, expected)
+        return rows, seen, expected
 
     # --- learning ---------------------------------------------------------------------------
 
-    def learn(self, features: Sequence[float], offer: Offer, quality: float) -> None:
-        """Take in how good the answer of a tier was, in [0, 1]: one that this pod had asked."""
-        place = self._place(offer.tier)
+    def learn(
+        self,
+        features: Sequence[float],
+        offer: Offer,
+        quality: float,
+        beside: Sequence[Offer] = (),
+    ) -> None:
+        """Take in how good the answer of a tier was, in [0, 1]: one that this pod had asked.
+
+        ``beside`` are the other tiers as they might have been offered.
+        """
+        rows, seen, expected = self._seen(features, (offer, *beside))
+        self._waves.take(rows, expected)
+        place = rows[0]
         tier = self._tiers[place]
-        row = np.array([*features, offer.quality])
-        known = min(1.0, max(0.0, float(self._weights[place] @ row)))
-        deviation = math.sqrt(max(_VARIANCE_MIN, known * (1.0 - known)))
+        seen[-1] = offer.quality
         self._fade(tier, 1.0)
-        if tier.drifts((quality - known) / deviation):
-            tier.begin_era(tier.era + 1)
-        tier.own.take(row, quality)
+        tier.take(seen, quality, float(self._weights[place] @ seen))
         self._settle(place)
         self._settle_next()
 
@@ -264,7 +316,7 @@ class Bandit:
         before = tier.heard.get(pod)
         tier.heard[pod] = told
         if told.era > tier.era:
-            tier.begin_era(told.era)
+            tier.begin_era(told.era, Sums(self._dimensions))
         elif before is not None and before.era == told.era == tier.era:
             # As if this pod had seen them: all ratings make all that are older fade.
             self._fade(tier, max(0.0, told.sums.seen - before.sums.seen))
@@ -293,12 +345,22 @@ class Bandit:
             return place
         place = self._places[name] = len(self._tiers)
         size = self._dimensions
-        self._tiers.append(_Tier(self._start.get(name), size))
+        self._tiers.append(_Tier(self._before(name)))
+        self._waves.add(name)
         self._inverses = np.concatenate([self._inverses, np.zeros((1, size, size))])
         self._weights = np.concatenate([self._weights, np.zeros((1, size))])
         self._settle(place)
         self._first = np.concatenate([self._first, self._weights[-1:]])
         return place
+
+    def _before(self, name: str) -> Sums:
+        """Return what was rated before of a tier; nobody knows of which kind requests were."""
+        sums, before = Sums(self._dimensions), self._start.get(name)
+        if before is not None:
+            at = [*range(self._features), self._dimensions - 1]
+            sums.products[np.ix_(at, at)] = before.products
+            sums.rated[at] = before.rated
+        return sums
 
     def _settle_next(self) -> None:
         """Settle one tier after the other: what nobody rates fades, too, and is doubted more."""
@@ -310,3 +372,8 @@ class Bandit:
         inverse = np.linalg.inv(total.products + np.diag(self._ridge))
         self._inverses[place] = inverse
         self._weights[place] = inverse @ (total.rated + self._expected)
+
+
+def _values(weights: Doubles, rows: list[int], seen: Doubles, expected: Doubles) -> Doubles:
+    values: Doubles = (weights @ seen)[rows] + weights[rows, -1] * expected
+    return values

@@ -14,6 +14,8 @@ from live_choice.routers import trained
 from switchboard_policy.v1alpha1.routingpolicy import TIERS_MAX
 
 LABELLED: Final = 300
+#: The bandit was made by other draws than those that it is measured by.
+FIRST_DRAW: Final = 200
 #: After a model has turned bad, the bandit is to be back by then, and is measured over as many.
 BACK: Final = 1_000
 MEASURED: Final = 1_000
@@ -52,11 +54,13 @@ async def learn(
 ) -> dict[str, Any]:
     """Run streams of all that the table holds; return the mean of what they came to."""
     table = best_of(table, TIERS_MAX)
-    found = [await stream(table, Random(run), labelled, back) for run in range(runs)]
+    found = [await stream(table, Random(FIRST_DRAW + run), labelled, back) for run in range(runs)]
     mean = Run(*np.mean(found, axis=0).tolist())
     return {
         "runs": runs,
         **{name: round(value, 2) for name, value in mean._asdict().items()},
+        "ahead_in": sum(run.quality >= run.best_single for run in found),
+        "turned_ahead_in": sum(run.turned_quality >= run.turned_best_single for run in found),
         "each": [[round(value, 2) for value in run] for run in found],
     }
 

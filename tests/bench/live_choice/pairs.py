@@ -15,6 +15,9 @@ WEAK: Final = "weak"
 STRONG: Final = "strong"
 CHECK: Final = "check"
 
+#: A policy has no lower threshold.
+_LEAST: Final = 0.001
+
 _ROUTE: Final = """
 apiVersion: switchboard.dev/v1alpha1
 kind: RoutingPolicy
@@ -71,7 +74,7 @@ async def by_share(table: Table, places: Sequence[int], learned: Trained, share:
 async def by_threshold(table: Table, places: Sequence[int], router: Router, share: float) -> Landed:
     """Declare a threshold of complexity by the router that ships, for a share of strong answers."""
     scores = complexities(table, places, router)
-    threshold = round(float(np.quantile(scores, 1.0 - share)), 3)
+    threshold = max(_LEAST, round(float(np.quantile(scores, 1.0 - share)), 3))
     how = f'select: {{by: Complexity, thresholds: ["{threshold}"], margin: "0"}}'
     served = await ask_all(how, table, places)
     curve = curve_of(table, places, scores, weak=WEAK, strong=STRONG)
@@ -87,8 +90,9 @@ def gains(table: Table, places: Sequence[int], router: Router) -> Doubles:
 
 
 def complexities(table: Table, places: Sequence[int], router: Router) -> Doubles:
-    """Return how much each request is expected to gain."""
-    return np.array([router.complexity(read_lexical(table.prompts[place])) for place in places])
+    """Return how much each request is expected to gain, in [0, 1]: as a select reads it."""
+    said = [router.complexity(read_lexical(table.prompts[place])) for place in places]
+    return np.clip(said, 0.0, 1.0)
 
 
 async def by_agreement(table: Table, places: Sequence[int]) -> Landed:

@@ -23,7 +23,9 @@ from switchboard_dataplane.signals.bandit import Bandit, Told, unpack
 from switchboard_dataplane.signals.learned import Offer, Tries
 
 LABELLED: Final = 300
-DRAWS: Final = 12
+#: The bandit was made by other draws than those that it is measured by.
+DRAWS: Final = 24
+FIRST_DRAW: Final = 200
 #: Requests until the model that serves most turns bad, until it is measured, and for how long.
 TURNS_AT: Final = 1_900
 BACK_IN: Final = 1_000
@@ -105,7 +107,8 @@ class Setting:
             place = one.pick(context, offers, _TRIES, float(self.rng.random()))
             taken[turn], got[turn] = place, qualities[row, place]
             if rated == 1.0 or self.rng.random() < rated:
-                one.learn(context, offers[place], float(got[turn]))
+                beside = [*offers[:place], *offers[place + 1 :]]
+                one.learn(context, offers[place], float(got[turn]), beside)
             if turn % TOLD_EVERY == 0 and len(bandits) > 1:
                 _tell(bandits)
         return Stream(rows, taken, got)
@@ -122,7 +125,7 @@ class Setting:
 
 def bandit(sets: Sets, draws: int = DRAWS) -> dict[str, Any]:
     """Return how a bandit does on streams of the mix, the mean of some draws of it."""
-    settings = settings_of(sets, draws)
+    settings = settings_of(sets, draws, FIRST_DRAW)
     return {
         "labelled": len(settings[0].labelled),
         "draws": draws,
@@ -140,12 +143,12 @@ def bandit(sets: Sets, draws: int = DRAWS) -> dict[str, Any]:
     }
 
 
-def settings_of(sets: Sets, draws: int) -> list[Setting]:
-    """Return so many draws of the mix."""
+def settings_of(sets: Sets, draws: int, first: int = 0) -> list[Setting]:
+    """Return so many draws of the mix, from the one of a number."""
     outcomes = sets.mix9
     prices = np.array([sets.prices[model] for model in outcomes.models])
     contexts = [context_of(read_task(Turn(prompt)), len(prompt)) for prompt in outcomes.prompts]
-    return [Setting(outcomes, contexts, prices, draw) for draw in range(draws)]
+    return [Setting(outcomes, contexts, prices, first + draw) for draw in range(draws)]
 
 
 def _steady(
@@ -213,9 +216,13 @@ def _trained(outcomes: Outcomes, rows: list[int]) -> Router:
 def _mean(found: Sequence[Beside]) -> dict[str, float]:
     mean = Beside(*np.mean(found, axis=0).tolist())
     ahead = np.array([one.quality - one.best_single for one in found])
+    costs = np.array([one.cost / one.best_single_cost for one in found])
     return {
         **{name: round(value, 4) for name, value in mean._asdict().items()},
         "ahead": round(float(ahead.mean()), 4),
+        "ahead_deviation": round(float(ahead.std()), 4),
         "ahead_worst": round(float(ahead.min()), 4),
         "draws_ahead": round(float((ahead >= 0).mean()), 2),
+        "cost_worst": round(float(costs.max()), 2),
+        "draws_dearer": round(float((costs > 1.0).mean()), 2),
     }

@@ -49,6 +49,13 @@ def test_a_bandit_learns_of_the_tier_that_answered() -> None:
     assert taught.bandit(HERE).estimate(CHAT, OFFERS) == pytest.approx([0.5, 0.1], abs=0.1)
 
 
+def test_a_bandit_hears_what_was_expected_of_the_tiers_that_did_not_answer_too() -> None:
+    taught = learning(ir.Select("Bandit"))
+    taught.learn(decided(tier="large"), rating(0.1), {})
+    seen = {name: told.sums.seen for name, told in taught.bandit(HERE).told().items()}
+    assert seen == {"small": 0.0, "large": 1.0}
+
+
 def test_what_was_expected_of_a_tier_is_what_its_backends_say() -> None:
     taught = learning(ir.Select("Bandit"))
     for _ in range(5):

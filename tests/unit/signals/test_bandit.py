@@ -209,3 +209,36 @@ def test_what_a_pod_knew_that_is_gone_is_taken_over_by_one() -> None:
 def test_what_is_no_sum_of_ratings_is_refused(data: bytes) -> None:
     with pytest.raises(SumsRefused):
         unpack(data, 4)
+
+
+def test_an_era_begins_with_the_ratings_since_it_might_have() -> None:
+    rng = Random(5)
+    bandit = taught(2_000, lambda _: float(rng.random() < 0.8))
+    ratings = 0
+    while bandit.told()["small"].era == 0:
+        bandit.learn(PROSE, EQUAL[0], 0.0)
+        ratings += 1
+    assert ratings <= bandit.told()["small"].sums.seen <= ratings + 10
+    assert bandit.estimate(PROSE, EQUAL)[0] < 0.15
+
+
+def test_a_few_bad_answers_of_a_tier_that_hardly_fails_begin_no_era() -> None:
+    for seed in range(5):
+        rng = Random(seed)
+        bandit = taught(4_000, lambda _, rng=rng: float(rng.random() < 0.93))  # type: ignore[misc]
+        assert bandit.told()["small"].era == 0
+
+
+def test_kinds_of_requests_are_told_apart_by_what_is_expected_of_all_tiers() -> None:
+    easy, hard = (0.5, 0.3), (0.5, 0.7)
+    rng, bandit = Random(4), Bandit(len(PROSE))
+    for _ in range(600):
+        said = rng.choice((easy, hard))
+        offers = [Offer(0, "small", said[0]), Offer(1, "large", said[1])]
+        bandit.learn(PROSE, offers[0], float(said == easy), offers[1:])
+    known = [
+        bandit.estimate(PROSE, [Offer(0, "small", one[0]), Offer(1, "large", one[1])])[0]
+        for one in (easy, hard)
+    ]
+    assert known[0] > 0.8
+    assert known[1] < 0.2
