@@ -11,7 +11,7 @@ TAG ?= dev
 ARGS ?=
 # Integration tests wait more than they work: there are more workers than a small machine has cores.
 # A module, or a class of tests, stays on one worker with what it has set up.
-WORKERS ?= 5
+WORKERS ?= 8
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 QUICK_START := examples/01-quick-start
 # Compiled once: each worker and each process that a test starts would compile all there is anew.
@@ -94,7 +94,7 @@ hooks: setup ## run the quick checks at every git commit
 ##@ Test
 
 .PHONY: test
-test: setup-test ## arch, unit, property, golden and integration tests, side by side (WORKERS=5)
+test: setup-test ## arch, unit, property, golden and integration tests, side by side (WORKERS=8)
 	$(PYTEST) $(PARALLEL) $(ARGS)
 
 # help: test-<suite> — the tests of one folder of tests/

@@ -17,10 +17,10 @@ SMOKE_S = 240
 
 
 def numbers(said: Any) -> Iterator[float]:
-    """Yield every number of a benchmark's figures, but for leads, which may be arrears."""
+    """Yield every number of a benchmark's figures, but for differences, which may go either way."""
     if isinstance(said, dict):
         for name, value in said.items():
-            if not name.startswith("ahead"):
+            if not name.startswith(("ahead", "added")):
                 yield from numbers(value)
     elif isinstance(said, list):
         for value in said:
