@@ -444,9 +444,11 @@ async def test_the_callers_bytes_reach_the_upstream_but_for_the_model() -> None:
 
 
 async def test_requests_on_one_connection_do_not_disturb_each_other() -> None:
+    # Two hundred connections at once take a busy machine longer than a caller would wait for one.
+    patient = {"connect_ms": 5_000, "total_ms": 30_000}
     async with (
         fakes({}) as (model,),
-        gateway(failover("model"), external("model", model.url)) as gw,
+        gateway(failover("model"), external("model", model.url, timeouts=patient)) as gw,
     ):
         for _ in range(3):
             assert (await gw.send(b"bad")).status == 400

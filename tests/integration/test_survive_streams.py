@@ -62,13 +62,17 @@ TIERS = ([("one", 1), ("two", 0)], ["three"])
 
 @asynccontextmanager
 async def models(
-    *scripts: Script, within: int = 0, tiers: Sequence[Any] = TIERS, **fields: Any
+    *scripts: Script,
+    within: int = 0,
+    tiers: Sequence[Any] = TIERS,
+    idle_ms: int = 400,
+    **fields: Any,
 ) -> AsyncGenerator[tuple[Gateway, list[Scripted]]]:
     """Run a gateway whose backends are one, two and three, each playing its script."""
     names = ["one", "two", "three"][: len(scripts)]
     async with scripted_all(*scripts) as upstreams:
         backends = [
-            external(name, upstream.url, pricing=PRICES)
+            external(name, upstream.url, pricing=PRICES, timeouts={"idle_ms": idle_ms})
             for name, upstream in zip(names, upstreams, strict=True)
         ]
         chosen = failover(*tiers, restart_within_chars=within, **fields)
@@ -151,7 +155,9 @@ async def test_content_of_any_kind_keeps_a_stream_alive(progress: bytes) -> None
 async def test_a_break_ends_with_an_error_event_that_says_what_was_used(
     by: Script, code: str
 ) -> None:
-    async with models(broken(said("Hel"), said("lo"), by=by)) as (gw, _):
+    # Only the one that stalls is to be idle: nine megabytes take a busy machine half a second.
+    idle_ms = 400 if code == "upstream_timeout" else 5_000
+    async with models(broken(said("Hel"), said("lo"), by=by), idle_ms=idle_ms) as (gw, _):
         reply = await gw.send(chat("x" * 40, stream=True))
         assert reply.body.startswith(said("Hel") + said("lo"))
         assert reply.text == "Hello"
