@@ -95,7 +95,8 @@ async def test_a_guardrail_holds_for_candidates_and_judge() -> None:
 
 
 async def test_one_that_fails_has_no_vote() -> None:
-    async with three(says("41"), fails(), says("42")) as one:
+    # The others take their time: one that fails after them would not be waited for.
+    async with three(says("41", ttft_ms=300), fails(), says("42", ttft_ms=300)) as one:
         reply = await one.gw.send(chat())
         assert reply.status == 200
         assert reply.headers["x-switchboard-reason"] == "ensemble:vote:1/3"
