@@ -11,7 +11,7 @@ TAG ?= dev
 ARGS ?=
 # Integration tests wait more than they work: there are more workers than a small machine has cores.
 # A module, or a class of tests, stays on one worker with what it has set up.
-WORKERS ?= 8
+WORKERS ?= 6
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 QUICK_START := examples/01-quick-start
 # Compiled once: each worker and each process that a test starts would compile all there is anew.
@@ -20,13 +20,15 @@ unexport PYTHONDONTWRITEBYTECODE
 # Folders of tests/ that hold no tests of their own.
 SUPPORT := __pycache__ bench cluster fakes
 SUITES := $(filter-out $(SUPPORT),$(notdir $(patsubst %/,%,$(wildcard tests/*/))))
-SERVED := integration e2e
+SERVED := integration security
 # The data plane's compiled modules, before its sources; and the tests that run against them too.
 COMPILED := $(CURDIR)/.compiled
 # How mypyc throws into an awaitable; Python 3.12 and newer warn of it, and do it.
 MYPYC_WARNS := 'ignore:the (type, exc, tb) signature of throw:DeprecationWarning'
-COMPILED_TESTS = tests/compiled tests/golden/test_errors.py tests/golden/test_metrics.py \
-  $(addprefix tests/unit/,dataplane decision peers racing signals) \
+# A smoke of each benchmark: they are of the compiled form.
+BENCH_SMOKES := tests/integration/test_benchmarks.py
+COMPILED_TESTS = tests/compiled $(BENCH_SMOKES) tests/golden/test_errors.py tests/golden/test_metrics.py \
+  $(addprefix tests/unit/,dataplane decision explaining peers racing signals) \
   $(filter-out $(NOT_COMPILED),$(wildcard tests/property/test_*.py \
   $(addprefix tests/integration/,virtual test_dataplane_*.py test_survive_*.py test_upstream_*.py \
   test_forward_proxy.py test_service_tls.py test_bad_input.py)))
@@ -42,7 +44,7 @@ BENCHES := $(filter-out figures,$(patsubst tests/bench/%.py,%,$(wildcard tests/b
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} \
 	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z<>-]+:.*## / {printf "  %-18s %s\n", $$1, $$2} \
+	  /^[a-z0-9<>-]+:.*## / {printf "  %-18s %s\n", $$1, $$2} \
 	  /^# help: / {sub(/^# help: /, ""); split($$0, part, " — "); printf "  %-18s %s\n", part[1], part[2]}' $(firstword $(MAKEFILE_LIST))
 	@printf '\nSuites: %s\nBenchmarks: %s\n' '$(SUITES)' '$(BENCHES)'
 
@@ -94,28 +96,38 @@ hooks: setup ## run the quick checks at every git commit
 ##@ Test
 
 .PHONY: test
-test: setup-test ## arch, unit, property, golden and integration tests, side by side (WORKERS=8)
-	$(PYTEST) $(PARALLEL) $(ARGS)
+test: setup-test ## arch, unit, property, golden, integration and security tests, side by side (WORKERS=6)
+	$(PYTEST) $(PARALLEL) --ignore=$(BENCH_SMOKES) $(ARGS)
 
 # help: test-<suite> — the tests of one folder of tests/
-SUITE_TARGETS := $(addprefix test-,$(filter-out compiled,$(SUITES)))
+SUITE_TARGETS := $(addprefix test-,$(filter-out compiled e2e,$(SUITES)))
 .PHONY: $(SUITE_TARGETS)
 $(addprefix test-,$(filter $(SERVED),$(SUITES))): setup-test
 $(SUITE_TARGETS): test-%: setup
 	$(PYTEST) tests/$* $(if $(filter $*,$(SERVED)),$(PARALLEL)) $(ARGS)
+
+.PHONY: setup-e2e
+setup-e2e: ## setup, and all that a Kubernetes node of our own takes (root; minutes, once)
+	@tools/setup.sh e2e
+
+.PHONY: e2e test-e2e
+test-e2e: e2e
+e2e: setup-e2e ## the life of a release on a real Kubernetes node, under load (root, kind or a cluster)
+	PYTHONPATH=tests $(BIN)/python -m e2e.parts
+	$(PYTEST) tests/e2e $(ARGS)
 
 .PHONY: test-guardrails
 test-guardrails: setup ## all 10,000 worlds in which nothing that is forbidden may be called
 	SWITCHBOARD_WORLDS=10000 $(PYTEST) tests/property/test_no_forbidden_backend.py $(ARGS)
 
 .PHONY: test-compiled
-test-compiled: compiled setup-test ## the data plane's tests, against its compiled form
+test-compiled: compiled setup-test ## the data plane's tests and smokes of benchmarks, on its compiled form
 	PYTHONPATH=$(COMPILED) $(PYTEST) $(COMPILED_TESTS) $(PARALLEL) -W $(MYPYC_WARNS) $(ARGS)
 
 # help: bench-<name> — a benchmark: prints a table and writes .bench/<name>.json
 BENCH_TARGETS := $(addprefix bench-,$(BENCHES))
 .PHONY: $(BENCH_TARGETS)
-bench-propagation: setup-test
+bench-propagation bench-scale: setup-test
 $(BENCH_TARGETS): bench-%: setup compiled
 	PYTHONPATH=$(COMPILED):tests $(BIN)/python tests/bench/$*.py $(ARGS)
 

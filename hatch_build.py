@@ -3,8 +3,12 @@
 Which modules, pyproject.toml says (``tool.hatch.build.targets.wheel.hooks.custom``). An extension
 stands beside the source that it was made of, and is what Python then imports. A wheel that is built
 without the variable, and every editable install, is the same source as plain Python.
+
+``python hatch_build.py FOLDER`` compiles without a wheel, into ``built`` of the folder.
 """
 
+import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -71,3 +75,9 @@ def compile_modules(paths: Iterable[str], work: Path) -> None:
     command.build_lib, command.build_temp = str(work / "built"), str(work / "objects")
     command.ensure_finalized()
     command.run()
+
+
+if __name__ == "__main__":
+    project = tomllib.loads(Path("pyproject.toml").read_text())
+    said = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
+    compile_modules(module_paths(said["modules"]), Path(sys.argv[1]))

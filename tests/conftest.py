@@ -12,23 +12,29 @@ import pytest
 from cluster.control_plane import ControlPlane, ControlPlaneUnavailable, Origin, choose_origin
 from cluster.redis_server import RedisServer, RedisUnavailable, redis_binary
 from cluster.tls import Authority
+from fakes import loopback
 
 Golden = Callable[[Path, str], None]
 
 ORIGIN = pytest.StashKey[Origin | ControlPlaneUnavailable]()
 
 LONGEST_FIRST = (
+    "test_status_limits",
+    "test_status_faults",
     "test_key_rotation",
+    "test_access_tokens",
     "test_operator_failures",
+    "test_chart_server",
+    "test_admission_failures",
     "test_survive_engine",
     "test_api_server_failures",
     "test_dataplane_requests",
-    "test_operator_scale",
     "test_store_contract",
     "test_benchmarks",
     "test_survive_streams",
     "test_redis_tls",
     "test_line",
+    "test_gitops",
     "test_survive_drain",
     "test_survive_balance",
     "test_survive_failover",
@@ -41,6 +47,7 @@ LONGEST_FIRST = (
     "test_dataplane_failover",
     "test_exit_statuses",
     "test_cluster_origins",
+    "test_exhaustion",
 )
 """The modules that take a quarter of a minute and more. Most wait more than they work."""
 
@@ -103,6 +110,15 @@ def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     authority = Authority(tmp_path_factory.mktemp("system-authorities"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(authority.file))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_on_the_loopback() -> Iterator[None]:
+    """Let the data planes that are started as processes call models on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in loopback.ENVIRONMENT.items():
+            patch.setenv(name, value)
         yield
 
 

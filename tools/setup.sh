@@ -2,6 +2,7 @@
 # Prepare a checkout, and say what is being done. A second call finds its stamp and ends at once.
 #   tools/setup.sh python        the virtual environment .venv, from requirements/dev.txt
 #   tools/setup.sh test          what integration tests run against: Redis, an API server, wrk
+#   tools/setup.sh e2e           what end-to-end tests run on: a Kubernetes node of our own
 #   tools/setup.sh compiled      the data plane's compiled modules, in .compiled (a minute)
 #   tools/setup.sh is-compiled   nothing; the exit status says whether .compiled is up to date
 # PYTHON names the interpreter (3.11 or newer); SWITCHBOARD_CACHE the folder of what is built once.
@@ -75,6 +76,16 @@ setup_test() {
   say "WARNING: integration tests that need what is missing will be skipped"
 }
 
+# A cluster that is given takes what builds images, where Docker does not; one of our own much more.
+setup_e2e() {
+  local told missing
+  told=$(PYTHONPATH=tests .venv/bin/python -m cluster.node.origins)
+  read -ra missing <<<"${told#* }"
+  [ "$told" = "${told%% *}" ] || install_system "${missing[@]}"
+  PYTHONPATH=tests .venv/bin/python -m cluster.helm >/dev/null
+  [ "${told%% *}" != own ] || PYTHONPATH=tests .venv/bin/python -m cluster.node.node build
+}
+
 # All that the compiled modules are made of: sources, settings, the compilers.
 compiled_fingerprint() {
   {
@@ -113,13 +124,17 @@ case ${1:-} in
     setup_python
     setup_test
     ;;
+  e2e)
+    setup_python
+    setup_e2e
+    ;;
   compiled)
     setup_python
     setup_compiled
     ;;
   is-compiled) is_compiled ;;
   *)
-    sed -n '2,7p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,8p' "${BASH_SOURCE[0]}" >&2
     exit 2
     ;;
 esac

@@ -1,52 +1,64 @@
-"""The command ``switchboard``: dev, operator, dataplane, validate, train, export, report,
-fake-model.
+"""The command ``switchboard``: dev, operator, dataplane, validate, key, explain, diff, simulate,
+train, export, report, fake-model.
 
 Each subcommand is imported when it is called: a validate loads no web server, a data plane no
 Kubernetes library.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
+
+#: The commands with a parser of their own, and the modules that have it. The planes' are those that
+#: the images run without the CLI.
+_MODULES: Final = {
+    "operator": "switchboard_operator.__main__",
+    "dataplane": "switchboard_dataplane.__main__",
+    "train": "switchboard_cli.train.command",
+    "export": "switchboard_cli.export.command",
+    "report": "switchboard_cli.report.command",
+    "diff": "switchboard_cli.review.diff_command",
+    "explain": "switchboard_cli.explain.command",
+    "simulate": "switchboard_cli.review.simulate_command",
+}
+
+#: As a shell says of a command that SIGPIPE ended.
+_PIPE_CLOSED: Final = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; return its exit status (2 for wrong flags)."""
-    said = sys.argv[1:] if argv is None else list(argv)
-    match said[:1]:
-        # The planes have commands of their own, which the images run without the CLI.
-        case ["operator"]:
-            from switchboard_operator.__main__ import main as run_operator
+    try:
+        status = _run(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read it, such as head, has enough. What is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    return status
 
-            return run_operator(said[1:])
-        case ["train"]:
+
+def _run(said: Sequence[str]) -> int:
+    name = said[0] if said else ""
+    status: int
+    if name in _MODULES:
+        if name == "train":
             from switchboard_dataplane.process import use_one_thread
 
             # Before numpy is there: the same export gives the same bytes on any number of cores.
             use_one_thread()
-            from switchboard_cli.train.command import main as train
-
-            return train(said[1:])
-        case ["export"]:
-            from switchboard_cli.export.command import main as export
-
-            return export(said[1:])
-        case ["report"]:
-            from switchboard_cli.report.command import main as report
-
-            return report(said[1:])
-        case ["dataplane"]:
-            from switchboard_dataplane.__main__ import main as run_dataplane
-
-            return run_dataplane(said[1:])
-        case _:
-            args = _parser().parse_args(said)
-            status: int = args.run(args)
-            return status
+        status = import_module(_MODULES[name]).main(said[1:])
+    else:
+        args = _parser().parse_args(said)
+        status = args.run(args)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
-    from switchboard_cli import dev, validate
+    from switchboard_cli import dev, key, validate
     from switchboard_cli.fake_model import command as fake_model
 
     parser = argparse.ArgumentParser(
@@ -58,8 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="fit a router to recorded outcomes", add_help=False)
     commands.add_parser("export", help="write the log of decisions", add_help=False)
     commands.add_parser("report", help="compare the arms of a policy", add_help=False)
+    commands.add_parser("diff", help="what a change of manifests changes", add_help=False)
+    commands.add_parser("explain", help="why a request goes where it goes", add_help=False)
+    commands.add_parser("simulate", help="recorded requests against manifests", add_help=False)
     commands.add_parser("dataplane", help="run a data plane: a gateway pod", add_help=False)
     validate.add_parser(commands)
+    key.add_parser(commands)
     fake_model.add_parser(commands)
     return parser
 

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from typing import Final
 
+from switchboard_cli.client_secrets import is_client
+from switchboard_cli.compiling import compiler_of_files
 from switchboard_cli.findings import Finding
 from switchboard_cli.folder import DEFAULT_NAMESPACE, Folder
 from switchboard_cli.manifests import Manifest, Manifests
 from switchboard_policy import names
-from switchboard_policy.compiler.compile import Compiler
-from switchboard_policy.compiler.world import Gateway, Name
-from switchboard_policy.seal import KEY_BYTES, read_keyring, write_key_file
+from switchboard_policy.compiler.clients import DUPLICATE
+from switchboard_policy.compiler.world import Name
 from switchboard_policy.v1alpha1.conditions import Reason
 
 _GATEWAY: Final = "validate"
@@ -25,24 +26,23 @@ def cross_check(manifests: Manifests, *, platform_namespace: str) -> Iterator[Fi
     folder = Folder(())
     folder.take(manifests)
     yield from folder.misread
-    gateway = Gateway(
-        name=_GATEWAY, namespace=DEFAULT_NAMESPACE, platform_namespace=platform_namespace
-    )
-    # Nothing that is sealed here is kept.
-    keys = write_key_file(_GATEWAY, {_GATEWAY: bytes(KEY_BYTES)})
-    keyring = read_keyring(names.gateway_scope(_GATEWAY), keys)
+    compiler = compiler_of_files(_GATEWAY, platform_namespace=platform_namespace)
     places = {
         (one.kind, Name(one.namespace or DEFAULT_NAMESPACE, one.name)): one
         for one in manifests.objects
-        if one.group == names.GROUP
+        if one.group == names.GROUP or is_client(one)
     }
-    for key, report in Compiler(gateway, keyring).compile(folder.inventory.world).reports.items():
+    compilation = compiler.compile(folder.inventory.world)
+    for name, refusal in compilation.refused_clients.items():
+        if refusal.reason == DUPLICATE:
+            yield _finding(places["Secret", name], refusal.reason, refusal.message)
+    for key, report in compilation.reports.items():
         for found in (*report.rejected, *report.unresolved, *report.warnings):
             if found.reason not in _SAID_ALREADY:
                 yield _finding(places[key], found.reason, found.message)
 
 
-def _finding(manifest: Manifest, reason: Reason, message: str) -> Finding:
+def _finding(manifest: Manifest, reason: str, message: str) -> Finding:
     return Finding(
         file=manifest.file,
         line=manifest.line,

@@ -22,6 +22,8 @@ _ENVIRONMENT_PREFIX: Final = "SWITCHBOARD_"
 #: There is one writer, and it lives as long as the store.
 _EPOCH: Final = 1
 _GATEWAY: Final = "dev"
+#: Who may call; tokens and meshes are a cluster's.
+_ACCESS: Final = ("none", "keys")
 #: Editors write a file in several steps; they are taken for one edit, in milliseconds.
 _SETTLE_MS: Final = 30
 
@@ -41,7 +43,11 @@ def add_parser(
     _add_flag(parser, "admin", "127.0.0.1:9090", "address of the admin port")
     _add_flag(parser, "platform-namespace", "platform", "where platform guardrails may be")
     _add_flag(parser, "zone", "", "the zone that the data plane takes itself to be in")
+    _add_flag(parser, "access", "none", "none: anybody may call; keys: clients with a key")
     _add_flag(parser, "routers", "", "folder of learned routers that policies may name")
+    _add_flag(
+        parser, "allow-addresses", "127.0.0.0/8,::1", "networks where models may be called, too"
+    )
     parser.add_argument(
         "--fake-models", type=Path, metavar="FILE", help="TOML file of fake models to start too"
     )
@@ -67,6 +73,10 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.folder.is_dir():
         sys.stderr.write(f"switchboard dev: {args.folder} is no folder; name one with manifests\n")
+        return 2
+    if args.access not in _ACCESS:
+        said = " or ".join(_ACCESS)
+        sys.stderr.write(f"switchboard dev: --access {args.access!r} is nothing here; say {said}\n")
         return 2
     try:
         fakes = read_fakes(args.fake_models) if args.fake_models else ()
@@ -103,7 +113,10 @@ async def _run(args: argparse.Namespace, fakes: Any) -> None:
     keyring = read_keyring(scope, key_file)
     store = MemoryStore(clock_ms=lambda: time.monotonic_ns() // 1_000_000)
     gateway = Gateway(
-        name=_GATEWAY, namespace="default", platform_namespace=args.platform_namespace
+        name=_GATEWAY,
+        namespace="default",
+        platform_namespace=args.platform_namespace,
+        clients_from="All",
     )
     publication = Publication(gateway, lambda: keyring, store.writer(keyrings=lambda _: keyring))
     terminal, folder = Terminal.of(), Folder([args.folder])
@@ -115,6 +128,8 @@ async def _run(args: argparse.Namespace, fakes: Any) -> None:
             zone=args.zone,
             pod_name="dev",
             routers=args.routers,
+            access=args.access,
+            allow_addresses=args.allow_addresses,
         ),
         source=store.reader(scope),
         keyring=lambda: keyring,
@@ -164,8 +179,12 @@ async def _publish(folder: "Folder", publication: "Publication", terminal: "Term
 def _told(publication: "Publication") -> "Iterator[str]":
     """Say what the compiler says beyond each object itself."""
     from switchboard_policy import names
+    from switchboard_policy.compiler.clients import DUPLICATE
 
     compilation = publication.compilation
+    for secret, refusal in compilation.refused_clients.items():
+        if refusal.reason == DUPLICATE:
+            yield f"Secret {secret}: {refusal.message}"
     for (kind, name), report in compilation.reports.items():
         for finding in (*report.unresolved, *report.warnings):
             yield f"{kind} {name}: {finding.reason}: {finding.message}"

@@ -17,7 +17,8 @@ _WIDTHS: Final = (
     ("TIME", 9),
     ("COST", 11),
 )
-_RED, _YELLOW, _GREEN, _DIM, _PLAIN = "31", "33", "32", "2", "0"
+#: What a line may be written in.
+RED, YELLOW, GREEN, DIM, PLAIN = "31", "33", "32", "2", "0"
 _MICRODOLLARS: Final = 1_000_000
 _ERROR_STATUS: Final = 400
 
@@ -36,23 +37,24 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """Write a line."""
-        self._write(text, _PLAIN)
+        self.write(text, PLAIN)
 
     def warn(self, text: str) -> None:
         """Write a line that something is wrong."""
-        self._write(text, _YELLOW)
+        self.write(text, YELLOW)
 
     def header(self) -> None:
         """Write the names of the columns."""
-        self._write("  ".join(f"{name:<{width}}" for name, width in _WIDTHS).rstrip(), _DIM)
+        self.write("  ".join(f"{name:<{width}}" for name, width in _WIDTHS).rstrip(), DIM)
 
     def show(self, outcomes: Sequence[Outcome]) -> None:
         """Write a line for each request that ended."""
         for outcome in outcomes:
-            self._write(describe(outcome), _shade(outcome))
+            self.write(describe(outcome), _shade(outcome))
 
-    def _write(self, text: str, shade: str) -> None:
-        if self.colour and shade != _PLAIN:
+    def write(self, text: str, shade: str) -> None:
+        """Write a line in a shade."""
+        if self.colour and shade != PLAIN:
             text = f"\x1b[{shade}m{text}\x1b[0m"
         print(text, file=self.out, flush=True)
 
@@ -87,8 +89,8 @@ def attempts(made: Sequence[Attempt]) -> str:
 
 def _shade(outcome: Outcome) -> str:
     if outcome.error or outcome.status >= _ERROR_STATUS:
-        return _RED
-    return _YELLOW if len(outcome.attempts) > 1 or outcome.caller_left else _GREEN
+        return RED
+    return YELLOW if len(outcome.attempts) > 1 or outcome.caller_left else GREEN
 
 
 def _time(outcome: Outcome) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from switchboard_cli.client_secrets import client_findings, is_client
 from switchboard_cli.findings import Finding
 from switchboard_cli.manifests import Manifest, Manifests, load_manifests
 from switchboard_policy import names
@@ -18,7 +19,7 @@ INVALID: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of it: how many objects of ours were checked, and what is wrong.
+    """What came of it: how many objects were checked, and what is wrong.
 
     ``warnings`` are what the objects say together; other objects in a cluster may mend them.
     """
@@ -37,8 +38,8 @@ def add_parser(
         help="check manifests without a cluster",
         description=(
             "Check ModelBackends and RoutingPolicies as the API server and the operator would, "
-            "expressions included, and say what they come to together: references, precedence, "
-            "unreachable rules. Exits 1 if an object is wrong."
+            "expressions included, and the Secrets of clients; say what they come to together: "
+            "references, precedence, unreachable rules. Exits 1 if an object is wrong."
         ),
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, or - for stdin")
@@ -86,6 +87,10 @@ def validate(manifests: Manifests) -> Verdict:
         elif manifest.group == names.GROUP:
             checked += 1
             findings.extend(_object_findings(manifest, parser))
+            findings.extend(_twice(manifest, seen))
+        elif is_client(manifest):
+            checked += 1
+            findings.extend(client_findings(manifest))
             findings.extend(_twice(manifest, seen))
     order = {file: place for place, file in enumerate(dict.fromkeys(manifests.files))}
     findings.sort(key=lambda finding: (order.get(finding.file, 0), finding.line))

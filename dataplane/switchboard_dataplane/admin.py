@@ -11,6 +11,7 @@ import orjson
 from aiohttp import web
 
 from switchboard_dataplane.decision.running import Backend, Endpoint, Snapshot
+from switchboard_dataplane.explaining.port import ExplainPort
 from switchboard_dataplane.in_force import InForce
 from switchboard_dataplane.learning.decisions import rated
 from switchboard_dataplane.learning.recent import Recent
@@ -36,6 +37,7 @@ class Admin:
 
     ``source`` tells where the policy comes from, ``exposition`` the content type and text of the
     Prometheus page (in a thread of its own). ``decisions`` are the latest of this pod.
+    ``explain`` says where a request would go; it asks no model.
     """
 
     in_force: InForce
@@ -43,6 +45,7 @@ class Admin:
     live: LiveRequests
     decisions: Recent
     exposition: Callable[[], tuple[str, bytes]]
+    explain: ExplainPort
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
@@ -57,8 +60,10 @@ class Admin:
                 return web.Response(body=page, headers={"content-type": content_type})
             case "/policy" | "/backends" | "/decisions":
                 return self._describe(request)
+            case "/explain":
+                return await self.explain.handle(request)
             case _:
-                text = "try /livez /readyz /metrics /policy /backends /decisions\n"
+                text = "try /livez /readyz /metrics /policy /backends /decisions /explain\n"
                 return web.Response(status=404, text=text, content_type=_TEXT)
 
     def _backends(self) -> dict[str, object]:

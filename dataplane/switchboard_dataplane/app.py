@@ -8,7 +8,7 @@ import asyncio
 import logging
 import ssl
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from urllib.request import getproxies_environment
 
 from aiohttp import web
 
+from switchboard_dataplane.access.identify import Access
 from switchboard_dataplane.admin import Admin
 from switchboard_dataplane.admission import Admission
 from switchboard_dataplane.attempts import Attempts
@@ -28,15 +29,22 @@ from switchboard_dataplane.composed.background import Backgrounds
 from switchboard_dataplane.composed.composer import build_composer
 from switchboard_dataplane.composed.review import webhooks
 from switchboard_dataplane.composed.telling import Telling
+from switchboard_dataplane.explaining.explainer import Explainer
+from switchboard_dataplane.explaining.port import ExplainPort
 from switchboard_dataplane.failover import Failover
 from switchboard_dataplane.front.bodies import Bodies
+from switchboard_dataplane.front.gateway_models import GatewayModels
 from switchboard_dataplane.front.port import PublicPort
-from switchboard_dataplane.front.routes import PATIENCE, Patience, Routes
+from switchboard_dataplane.front.routes import PATIENCE, Elsewhere, Patience, Routes
 from switchboard_dataplane.ground import (
     Ground,
+    access_of,
     build_follower,
+    build_gauges,
     build_in_force,
     build_sharing,
+    gateway_token_of,
+    guard_of,
     pod_of,
     routers_of,
 )
@@ -49,17 +57,19 @@ from switchboard_dataplane.peers import Peers, build_peers
 from switchboard_dataplane.proxy import Proxy
 from switchboard_dataplane.reader import Reader
 from switchboard_dataplane.settings import Settings, naming, split_address
-from switchboard_dataplane.signals.scraping import engines_by_backend
 from switchboard_dataplane.sources.follow import Follower
+from switchboard_dataplane.sources.sharing import Sharing
 from switchboard_dataplane.telemetry.exporters import Telemetry, build_telemetry
-from switchboard_dataplane.telemetry.metrics import Gauges
 from switchboard_dataplane.telemetry.outcome import Observer, Outcome, OutcomeQueue
+from switchboard_dataplane.upstream.addresses import AddressGuard
 from switchboard_dataplane.upstream.bound import Bounds
 from switchboard_dataplane.upstream.choose import choose_upstream
+from switchboard_dataplane.upstream.gateway_token import GatewayToken
 from switchboard_dataplane.upstream.getting import Getter
 from switchboard_dataplane.upstream.probing import Prober, asking
 from switchboard_dataplane.upstream.tls import tls_context
 from switchboard_dataplane.upstream.transport import Upstream
+from switchboard_policy.names import namespace_scope
 from switchboard_policy.seal import Keyring
 from switchboard_policy.store import StoreReader
 
@@ -67,6 +77,8 @@ log = logging.getLogger(__name__)
 
 #: How often the number of live pods and the scope's keys are looked at, in seconds.
 REFRESH_S: Final = 5.0
+#: How the scopes of sidecars begin; all others are gateways'.
+NAMESPACE_SCOPES: Final = namespace_scope("")
 #: What the last decisions may take to be logged at the end, in seconds.
 LAST_LOG_S: Final = 1.0
 #: Connections that wait to be accepted, for callers that come at once.
@@ -161,7 +173,8 @@ class DataPlane:
     async def _refresh(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_S)
-            self.in_force.refresh()
+            await self.in_force.refresh()
+            await asyncio.to_thread(self.beside.gateway_token.look)
             if self.settings.routers:
                 await asyncio.to_thread(self.beside.lessons.lessons.routers.look)
 
@@ -178,6 +191,7 @@ class Beside:
     learning: Learning
     lessons: LessonSharing
     background: Backgrounds
+    gateway_token: GatewayToken
 
 
 def build(
@@ -204,10 +218,12 @@ def build(
         # Chance spreads load and jitters waits; nothing secret hangs on it.
         rng=Random(),  # noqa: S311
         routers=routers_of(settings),
+        guard=guard_of(settings),
+        gateway_token=gateway_token_of(settings),
     )
     live = LiveRequests()
     in_force = build_in_force(ground, live_pods=lambda: follower.state().live_pods)
-    gauges = _gauges(
+    gauges = build_gauges(
         in_force,
         refused=lambda: len(follower.state().refused),
         dropped=lambda: outcomes.dropped,
@@ -215,16 +231,18 @@ def build(
     )
     telemetry = build_telemetry(gauges, pod=ground.pod.name, otlp=settings.otlp)
     follower = build_follower(ground, in_force, telemetry)
-    learning = _learning(ground, telemetry)
+    sharing = build_sharing(ground)
+    learning = _learning(ground, telemetry, sharing)
     outcomes = OutcomeQueue(
         observers=(telemetry.metrics.fold, learning.journal.fold, *observers),
         later=asyncio.get_running_loop().call_later,
     )
     tls = _tls(settings)
-    upstream, getter = _upstream(tls), Getter(tls=tls, pod=ground.pod.name)
+    upstream = _upstream(tls, ground.guard)
+    getter = Getter(tls=tls, guard=ground.guard, pod=ground.pod.name)
     proxy = _proxy(
         settings,
-        in_force=in_force,
+        access=access_of(ground, in_force, sharing, telemetry),
         attempts=_attempts(ground, in_force, upstream),
         getter=getter,
         observe=outcomes.put,
@@ -234,14 +252,8 @@ def build(
     )
     return DataPlane(
         settings=settings,
-        public=_public(ground, in_force, proxy, live, learning, patience=patience),
-        admin=Admin(
-            in_force=in_force,
-            source=follower.state,
-            live=live,
-            decisions=learning.journal.recent,
-            exposition=telemetry.exposition,
-        ),
+        public=_public(ground, in_force, proxy, live, learning, getter, patience),
+        admin=_admin(in_force, follower, live, learning, telemetry, proxy.reader),
         follower=follower,
         in_force=in_force,
         live=live,
@@ -268,10 +280,10 @@ def form() -> str:
     return "interpreted" if source.endswith(".py") else "compiled"
 
 
-def _learning(ground: Ground, telemetry: Telemetry) -> Learning:
+def _learning(ground: Ground, telemetry: Telemetry, sharing: Sharing) -> Learning:
     return build_learning(
         ground.source,
-        sharing=build_sharing(ground),
+        sharing=sharing,
         keyring=ground.keyring,
         keep=ground.settings.decision_log,
         choices=telemetry.metrics.choices,
@@ -284,7 +296,7 @@ def _learning(ground: Ground, telemetry: Telemetry) -> Learning:
 def _proxy(
     settings: Settings,
     *,
-    in_force: InForce,
+    access: Access,
     attempts: Attempts,
     getter: Getter,
     observe: Callable[[Outcome], None],
@@ -309,8 +321,9 @@ def _proxy(
     )
     learning.journal.judge = composer.samples(telling).begin
     return Proxy(
-        snapshot=in_force.current,
-        signals=in_force.signals,
+        access=access,
+        snapshot=failover.admission.snapshot,
+        signals=failover.signals,
         failover=failover,
         reader=failover.admission.reader,
         admission=failover.admission,
@@ -318,7 +331,7 @@ def _proxy(
         composer=composer,
         observe=observe,
         shutting_down=lambda: live.expired,
-        clock=in_force.clock,
+        clock=failover.clock,
         rng=failover.rng,
         notes=learning.notes,
         tracing=telemetry.tracing,
@@ -353,6 +366,7 @@ def _attempts(ground: Ground, in_force: InForce, upstream: Upstream) -> Attempts
         bounds=Bounds(clock=clock, call_later=loop.call_later),
         clock=clock,
         today=today,
+        gateway_token=ground.gateway_token,
     )
 
 
@@ -362,7 +376,7 @@ def _public(
     proxy: Proxy,
     live: LiveRequests,
     learning: Learning,
-    *,
+    getter: Getter,
     patience: Patience,
 ) -> PublicPort:
     settings = ground.settings
@@ -375,6 +389,8 @@ def _public(
         snapshot=in_force.current,
         body_limit_bytes=limit,
         patience=patience,
+        elsewhere=_elsewhere(ground, in_force, getter),
+        access=proxy.access,
     )
     return PublicPort(
         routes,
@@ -382,6 +398,38 @@ def _public(
         loop=asyncio.get_running_loop(),
         clock=ground.clock,
         today=ground.today,
+    )
+
+
+def _admin(
+    in_force: InForce,
+    follower: Follower,
+    live: LiveRequests,
+    learning: Learning,
+    telemetry: Telemetry,
+    reader: Reader,
+) -> Admin:
+    decisions = learning.journal.recent
+    explainer = Explainer(reader=reader, signals=in_force.signals, clock=in_force.clock)
+    return Admin(
+        in_force=in_force,
+        source=follower.state,
+        live=live,
+        decisions=decisions,
+        exposition=telemetry.exposition,
+        explain=ExplainPort(explainer=explainer, snapshot=in_force.current, decisions=decisions),
+    )
+
+
+def _elsewhere(ground: Ground, in_force: InForce, getter: Getter) -> Elsewhere | None:
+    """Return what a sidecar lists beside its own names; None in a gateway."""
+    if not ground.settings.scope.startswith(NAMESPACE_SCOPES):
+        return None
+    return GatewayModels(
+        snapshot=in_force.current,
+        get=getter.get,
+        token=lambda: ground.gateway_token.value,
+        clock=ground.clock,
     )
 
 
@@ -413,27 +461,7 @@ def _beside(
     lessons = signals.learner = Lessons(in_force.current, signals.targets, ground.routers)
     learning.journal.learners.append(lessons.learn)
     told = LessonSharing(lessons, learning.journal.sharing, ground.clock)
-    return Beside(getter, peers, prober, learning, told, background)
-
-
-def _gauges(
-    in_force: InForce,
-    *,
-    refused: Callable[[], int],
-    dropped: Callable[[], int],
-    logged: Callable[[], Mapping[str, int]],
-) -> Gauges:
-    return Gauges(
-        in_flight=in_force.in_flight,
-        ejected=in_force.ejected,
-        queued=in_force.queued,
-        waking=in_force.waking,
-        engines=lambda: engines_by_backend(in_force.signals, in_force.clock()),
-        revision=in_force.running_revision,
-        refused=refused,
-        dropped=dropped,
-        logged=logged,
-    )
+    return Beside(getter, peers, prober, learning, told, background, ground.gateway_token)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:
@@ -441,6 +469,6 @@ def _tls(settings: Settings) -> ssl.SSLContext:
         return tls_context(settings.upstream_ca_file)
 
 
-def _upstream(tls: ssl.SSLContext) -> Upstream:
+def _upstream(tls: ssl.SSLContext, guard: AddressGuard) -> Upstream:
     with naming("the environment"):
-        return choose_upstream(tls=tls, proxies=getproxies_environment())
+        return choose_upstream(tls=tls, proxies=getproxies_environment(), guard=guard)

@@ -37,6 +37,7 @@ from switchboard_dataplane.upstream.attempt import (
 )
 from switchboard_dataplane.upstream.bound import Bound, Bounds
 from switchboard_dataplane.upstream.fault_log import FaultLog
+from switchboard_dataplane.upstream.gateway_token import GatewayToken
 from switchboard_dataplane.upstream.transport import Upstream
 from switchboard_dataplane.wire.asks import PATHS, Ask, body_for
 from switchboard_dataplane.wire.headers import to_upstream
@@ -59,7 +60,10 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempts:
-    """Makes the attempts of requests. ``clock`` is the event loop's, ``today`` the time of day."""
+    """Makes the attempts of requests. ``clock`` is the event loop's, ``today`` the time of day.
+
+    ``gateway_token`` is what a sidecar shows to its gateway.
+    """
 
     failover: Failover
     hedges: Hedges
@@ -68,6 +72,7 @@ class Attempts:
     clock: Callable[[], float]
     today: Callable[[], datetime]
     faults: FaultLog = field(default_factory=FaultLog)
+    gateway_token: GatewayToken = field(default_factory=GatewayToken)
 
     async def first_answer(
         self,
@@ -203,7 +208,10 @@ class Attempts:
     def _request(self, asked: _Asked, run: Run) -> Request:
         endpoint, ask, call = run.candidate.endpoint, asked.ask, asked.call
         backend = endpoint.backend
-        headers = to_upstream(asked.headers, api_key=backend.api_key)
+        if backend.spec.provider == "switchboard":
+            headers = to_upstream(asked.headers, api_key=self.gateway_token.value, hints=True)
+        else:
+            headers = to_upstream(asked.headers, api_key=backend.api_key)
         if call.span is not None:
             run.span = call.span.begin_attempt(backend.name, endpoint.id)
             traced = run.span.headers

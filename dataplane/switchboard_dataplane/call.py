@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
+from switchboard_dataplane.decision.client import ANYBODY
 from switchboard_dataplane.decision.verdict import Candidate, Plan, Rejection, Tried
 from switchboard_dataplane.race import Answer, BegunBy, Race, Run
 from switchboard_dataplane.telemetry.cost import cost_microdollars
@@ -51,12 +52,13 @@ class Call:
     ``failure`` is what went wrong last. ``race`` are attempts that are under way beside each other,
     None where there is one at a time; ``begun_by`` says why the answering attempt began. ``noted``
     is what the policy learns from it by, None where it does not.
-    ``composition`` is what was asked beside the answer, None for most.
+    ``composition`` is what was asked beside the answer, None for most. ``client`` is who calls.
     """
 
     def __init__(self, api: Api, started_at: float) -> None:
         self.api: Final = api
         self.started_at: Final = started_at
+        self.client = ANYBODY
         self.span: RequestSpan | None = None
         self.noted: Noted | None = None
         self.snapshot: Snapshot | None = None
@@ -157,6 +159,7 @@ class Call:
         outcome.error = self.error
         outcome.caller_left = self.caller_left
         outcome.noted = self.noted
+        outcome.client = self.client.id
         if self.snapshot is not None:
             outcome.revision = self.snapshot.revision
         if self.ask is not None:

@@ -3,6 +3,8 @@
 RouterError                        status  code                   what happens next
 ├─ RequestError                            the caller's fault     never tried again
 │  ├─ InvalidRequest                  400  invalid_value, …
+│  ├─ Unauthenticated                 401  missing_api_key, invalid_api_key
+│  ├─ Forbidden                       403  model_not_allowed, client_not_admitted
 │  ├─ NoRoute                         404  model_not_found
 │  ├─ UnknownDecision                 404  decision_not_found
 │  ├─ UnknownPath                     404  unknown_url
@@ -13,6 +15,7 @@ RouterError                        status  code                   what happens n
 ├─ NoCandidate                        503  no_candidate           carries the rejection's message
 │  └─ Busy                            503  overloaded             every endpoint is at its limit
 ├─ NotReady                           503  not_ready              no policy has reached this pod
+├─ AccessUnavailable                  503  access_unavailable     nobody can say now who calls
 ├─ ShuttingDown                       503  shutting_down          the drain deadline is over
 ├─ DeadlineExceeded                   504  deadline_exceeded
 ├─ InternalError                      500  internal_error         a defect of ours
@@ -46,6 +49,17 @@ Failure = Literal[
     "context_overflow",
     "auth",
     "misconfigured",
+]
+
+#: Why a caller is not let in: a metric label, so it is a closed set.
+Refusal = Literal[
+    "missing",
+    "unknown",
+    "expired",
+    "bad_token",
+    "bad_identity",
+    "not_admitted",
+    "unavailable",
 ]
 
 
@@ -84,6 +98,39 @@ class InvalidRequest(RequestError):
     """The body or a header cannot be read; the message names the value and the fix."""
 
     code = "invalid_value"
+
+
+class Unauthenticated(RequestError):
+    """The caller says nothing of who it is, or nothing that is good here; never what it said."""
+
+    status = 401
+    code = "invalid_api_key"
+
+    def __init__(self, message: str, *, why: Refusal, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.why: Refusal = why
+
+
+class Forbidden(RequestError):
+    """It is known who calls, and that may not call here, or not this model.
+
+    ``why`` is None where the caller is let in, and only what it asks for is not for it.
+    """
+
+    status = 403
+    code = "client_not_admitted"
+    type = "permission_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        why: Refusal | None = None,
+        code: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message, code=code, param=param)
+        self.why: Refusal | None = why
 
 
 class NoRoute(RequestError):
@@ -156,6 +203,17 @@ class NotReady(RouterError):
 
     status = 503
     code = "not_ready"
+
+
+class AccessUnavailable(RouterError):
+    """It cannot be found out now who calls, so nobody is let in."""
+
+    status = 503
+    code = "access_unavailable"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ShuttingDown(RouterError):

@@ -90,7 +90,9 @@ class Failover:
 
     def heed(self, backend: Backend, answer: Answer) -> None:
         """Remember that an answer calls itself the last for a while, as providers' do."""
-        rest_s = read_announced(answer.headers, now=self.today) if backend.spec.external else None
+        # What comes of a gateway tells of one of the accounts behind it.
+        of_account = backend.spec.external and backend.spec.provider != "switchboard"
+        rest_s = read_announced(answer.headers, now=self.today) if of_account else None
         if rest_s is not None:
             self.signals.marks.put(announced_mark(backend, rest_s), self.clock())
 

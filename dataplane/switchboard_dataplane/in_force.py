@@ -1,10 +1,12 @@
 """What is in force: the snapshot, swapped by one assignment, and what has to follow the world."""
 
+import asyncio
 import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from typing import Final
 
 from switchboard_dataplane.decision.running import Snapshot
 from switchboard_dataplane.signals.admission import Queues
@@ -17,10 +19,17 @@ from switchboard_policy import ir
 from switchboard_policy.seal import Keyring
 from switchboard_policy.store import ZERO, Revision
 
+#: What is built gives way to requests after so long, in seconds: thousands of objects at once
+#: would hold them up for a good part of a second.
+SLICE_S: Final = 0.001
+#: An update of as many objects is what stays. After small ones, the endpoints that were replaced
+#: since the last would be kept from the garbage collection.
+FREEZE_OBJECTS_MIN: Final = 250
+
 
 @dataclass(slots=True)
 class InForce:
-    """The snapshot in force: built aside, swapped by one assignment.
+    """The snapshot in force: built aside, in slices, and swapped by one assignment.
 
     ``clock`` is the event loop's, for all that runs on what is in force. ``snapshot`` is None until
     the first policy has come, from the store or from disk.
@@ -37,6 +46,8 @@ class InForce:
     revision: Revision = ZERO
     _keys: Keyring | None = None
     _read: bool = False
+    _slice_began: float = 0.0
+    _building: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def current(self) -> Snapshot | None:
         """Return the snapshot of this moment: what a request binds."""
@@ -90,68 +101,80 @@ class InForce:
         known = None if self.snapshot is None else self.snapshot.backends.get(name)
         return known is not None and any(one.id == endpoint_id for one in known.endpoints)
 
-    def apply(self, update: Update) -> Mapping[str, str]:
+    async def apply(self, update: Update) -> Mapping[str, str]:
         """Put an update in force; return what is refused and why."""
-        self.revision = update.revisions["policy"]
-        self._rekey()
-        # Never "full": a whole reading, too, tells what differs and what is gone.
-        snapshot, refused = self.builder.apply(
-            update.changed,
-            update.removed,
-            revision=str(self.revision),
-            live_pods=self.live_pods(),
-        )
-        if self.revision > ZERO:
-            self.snapshot = snapshot
-        self._greet(update, snapshot)
+        async with self._building:
+            self._slice_began = self.clock()
+            await self._in_slices(self._rekey())
+            # Never "full": a whole reading, too, tells what differs and what is gone.
+            await self._in_slices(self.builder.build(update.changed, update.removed))
+            revision = update.revisions["policy"]
+            snapshot, refused = self.builder.finish(
+                revision=str(revision), live_pods=self.live_pods()
+            )
+            await self._in_slices(self._greet(update, snapshot))
+            replaced = _replaced(self.snapshot, snapshot, update)
+            self.revision = revision
+            if revision > ZERO:
+                self.snapshot = snapshot
+            await self._in_slices(_let_go(replaced))
         self._forget_ejected(snapshot)
         self._rouse({*update.changed, *update.removed})
-        if update.full:
-            # What was read as a whole stays: without it in view, a collection takes no time.
+        if len(update.changed) >= FREEZE_OBJECTS_MIN:
+            # Without it in view, a collection takes no time.
             gc.freeze()
         # Not all refusals that stand, but those of this update: the rest has been told before.
         return {key: refused[key] for key in update.changed.keys() & refused.keys()}
 
-    def refresh(self) -> None:
+    async def refresh(self) -> None:
         """Take in another number of pods, other keys; forget endpoints that are gone."""
-        snapshot = self.snapshot
-        if snapshot is None:
-            return
-        if self._rekey() or snapshot.live_pods != self.live_pods():
-            self.snapshot, _ = self.builder.apply(
-                {}, (), revision=str(self.revision), live_pods=self.live_pods()
+        async with self._building:
+            if self.snapshot is not None:
+                self._slice_began = self.clock()
+                await self._refresh(self.snapshot)
+
+    async def _refresh(self, snapshot: Snapshot) -> None:
+        keys = self._keys
+        await self._in_slices(self._rekey())
+        if keys is not self._keys or snapshot.live_pods != self.live_pods():
+            self.snapshot, _ = self.builder.finish(
+                revision=str(self.revision), live_pods=self.live_pods()
             )
             self._rouse({"policy/"})
         self.budgets.keep_only(snapshot.policies.keys())
         self.hedges.keep_only(snapshot.policies.keys())
         self.signals.queues.keep_only(snapshot.backends.keys())
         self.signals.waking.keep_only(snapshot.backends.keys())
-        self.signals.keep_only(
-            frozenset(
-                endpoint.id
-                for backend in snapshot.backends.values()
-                for endpoint in backend.endpoints
-            )
-        )
+        there = set[str]()
+        await self._in_slices(_collect_endpoints(snapshot, there))
+        self.signals.keep_only(there)
 
-    def _greet(self, update: Update, snapshot: Snapshot) -> None:
-        """Let the endpoints that came with an update start slowly.
+    async def _in_slices(self, steps: Iterable[None]) -> None:
+        for _ in steps:
+            await self._give_way()
+        await self._give_way()
+
+    async def _give_way(self) -> None:
+        if self.clock() - self._slice_began >= SLICE_S:
+            await asyncio.sleep(0)
+            self._slice_began = self.clock()
+
+    def _greet(self, update: Update, snapshot: Snapshot) -> Iterator[None]:
+        """Let the endpoints that come with an update start slowly, one backend a step.
 
         Those that the first readings told of were there before this process was.
         """
-        names = {key.partition("/")[2] for key in update.changed if not key.startswith("policy/")}
-        came = [snapshot.backends[name] for name in names & snapshot.backends.keys()]
-        self.signals.joined(
-            (endpoint.id for backend in came for endpoint in backend.endpoints),
-            self.clock(),
-            new=self._read,
-        )
+        names = _backends_of(update.changed)
+        for name in names & snapshot.backends.keys():
+            endpoints = snapshot.backends[name].endpoints
+            self.signals.joined((one.id for one in endpoints), self.clock(), new=self._read)
+            yield
         self._read = all(revision > ZERO for revision in update.revisions.values())
 
     def _rouse(self, keys: Set[str]) -> None:
         """Let those that wait for a backend be decided anew that has changed: all with a policy."""
         policy = any(key.startswith("policy/") for key in keys)
-        names = None if policy else {key.partition("/")[2] for key in keys}
+        names = None if policy else _backends_of(keys)
         self.signals.queues.rouse(names)
         self.signals.waking.rouse(names)
 
@@ -162,10 +185,36 @@ class InForce:
             there = map(snapshot.backends.get, ejected.counts)
             ejected.keep_only({one.id for backend in there if backend for one in backend.endpoints})
 
-    def _rekey(self) -> bool:
+    def _rekey(self) -> Iterator[None]:
         keys = self.keyring()
-        if keys is self._keys:
-            return False
-        self._keys = keys
-        self.builder.rekey(keys)
-        return True
+        if keys is not self._keys:
+            self._keys = keys
+            yield from self.builder.rekey(keys)
+
+
+def _backends_of(keys: Iterable[str]) -> set[str]:
+    """Return the names of the backends that objects are of, or about."""
+    return {key.partition("/")[2] for key in keys if not key.startswith(("policy/", "client/"))}
+
+
+def _replaced(before: Snapshot | None, now: Snapshot, update: Update) -> list[object]:
+    """Return what of the running policies is no longer in force."""
+    if before is None:
+        return []
+    names = [key.partition("/")[2] for key in (*update.changed, *update.removed)]
+    known = [(name, before.policies[name]) for name in names if name in before.policies]
+    return [policy for name, policy in known if policy is not now.policies.get(name)]
+
+
+def _collect_endpoints(snapshot: Snapshot, into: set[str]) -> Iterator[None]:
+    """Put the ids of all endpoints into a set, one backend a step."""
+    for backend in snapshot.backends.values():
+        into.update(endpoint.id for endpoint in backend.endpoints)
+        yield
+
+
+def _let_go(objects: list[object]) -> Iterator[None]:
+    """Drop objects one by one: to free thousands takes as long as to read them."""
+    while objects:
+        objects.pop()
+        yield

@@ -13,6 +13,7 @@ from switchboard_dataplane.decision.running import Guardrail, Matcher, Policy, R
 from switchboard_dataplane.decision.select import ROUTER
 from switchboard_policy import ir
 from switchboard_policy.facts import REQUEST_FACTS, SIGNAL_PREFIX, Program
+from switchboard_policy.reads import headers_in, may_record, metadata_in
 from switchboard_policy.schemas import compile_schema
 
 #: Compiles an expression ("" gives None); raises ExpressionError.
@@ -69,7 +70,15 @@ def lower_policy(spec: ir.Policy, compile_program: Compile, compile_accepts: Com
         recalls=not RECALLED.isdisjoint(readings),
         arms=lower_arms(spec.arms),
         alone={name: _alone(name, numbers) for name in asked_backends(spec)},
+        noted_headers=_noted_headers(spec, sources),
+        noted_metadata=tuple(sorted({key for one in sources for key in metadata_in(one).names})),
     )
+
+
+def _noted_headers(spec: ir.Policy, sources: Iterable[str]) -> tuple[str, ...]:
+    matched = (one.name for rule in spec.rules if rule.match for one in rule.match.headers)
+    named = (name for source in sources for name in headers_in(source).names)
+    return may_record((*matched, *named))
 
 
 def named_backends(spec: ir.Policy) -> Iterator[str]:

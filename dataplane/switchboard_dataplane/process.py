@@ -3,13 +3,18 @@
 import gc
 import os
 import resource
-from contextlib import suppress
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 #: Net new objects between two looks for cyclic garbage. Requests leave none behind; thousands of
 #: streams that begin at once are as many live objects, and looking through all of them again and
 #: again would hold up everybody.
 GC_THRESHOLDS: Final = (20_000, 20, 20)
+#: How long a thread that computes keeps the event loop waiting, in seconds: what is read as a whole
+#: is checked and written to disk in threads.
+SWITCH_S: Final = 0.001
 #: How numpy is told to use one thread, which must be before it is loaded: what decisions multiply
 #: is small, and on a busy machine a second thread made them wait ten times as long.
 ONE_THREAD: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -23,6 +28,7 @@ def prepare_process() -> None:
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.set_threshold(*GC_THRESHOLDS)
+    sys.setswitchinterval(SWITCH_S)
 
 
 def use_one_thread() -> None:
@@ -32,3 +38,15 @@ def use_one_thread() -> None:
     """
     for name in ONE_THREAD:
         os.environ.setdefault(name, "1")
+
+
+@contextmanager
+def collected_later() -> Generator[None]:
+    """Look for no cyclic garbage while the block runs: what it makes is there to stay."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

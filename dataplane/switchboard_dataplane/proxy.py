@@ -7,10 +7,11 @@ decision (one that waits, with the decision that ends the wait) and keeps it to 
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from switchboard_dataplane.access.identify import LETS_ANYBODY_IN, Access, check_model
 from switchboard_dataplane.admission import Admission
 from switchboard_dataplane.attempts import Attempts
 from switchboard_dataplane.call import Call
@@ -18,7 +19,7 @@ from switchboard_dataplane.composed.aside import edited
 from switchboard_dataplane.composed.composer import Composer
 from switchboard_dataplane.decision.decide import decide
 from switchboard_dataplane.decision.match import find_policy
-from switchboard_dataplane.decision.running import Snapshot
+from switchboard_dataplane.decision.running import Policy, Snapshot
 from switchboard_dataplane.decision.scene import Rng
 from switchboard_dataplane.decision.verdict import (
     Candidate,
@@ -50,9 +51,9 @@ from switchboard_dataplane.upstream.attempt import (
 from switchboard_dataplane.upstream.relay import relay
 from switchboard_dataplane.wire.answers import Answer, error_answer, error_event
 from switchboard_dataplane.wire.asks import Ask, read_ask
-from switchboard_dataplane.wire.headers import to_caller
+from switchboard_dataplane.wire.headers import to_caller, told_by_gateway
 from switchboard_dataplane.wire.restart import Sent, joined
-from switchboard_policy.ir import Api, Learning
+from switchboard_policy.ir import Api
 from switchboard_policy.names import HEADER_DECISION, HEADER_REVIEW
 
 log = logging.getLogger(__name__)
@@ -72,8 +73,13 @@ class Caller(Protocol):
         ...
 
     @property
-    def headers(self) -> Mapping[str, str]:
+    def headers(self) -> MutableMapping[str, str]:
         """The request's headers."""
+        ...
+
+    @property
+    def peer(self) -> str:
+        """The address of the other end of the connection, "" where it is not known."""
         ...
 
     async def read_body(self) -> bytes:
@@ -108,7 +114,7 @@ class Proxy:
     ``snapshot`` returns the one in force, None before the first. ``shutting_down`` says that the
     drain deadline is over: a cancelled request then ends with an error instead of silence.
     ``composer`` answers what takes more than one answer; ``notes`` are taken of requests whose
-    policy learns.
+    policy learns. ``access`` says who calls, before anything of a body is read.
     """
 
     snapshot: Callable[[], Snapshot | None]
@@ -125,6 +131,7 @@ class Proxy:
     notes: Notes | None = None
     tracing: Tracing | None = None
     detail_headers: bool = True
+    access: Access = LETS_ANYBODY_IN
 
     async def serve(self, caller: Caller) -> None:
         """Serve a request to its end, whatever that is; its outcome is observed in any case.
@@ -164,11 +171,14 @@ class Proxy:
         return None
 
     async def _answer(self, caller: Caller, call: Call) -> None:
+        client = call.client = self.access.everyone or await self.access.admit(caller)
         body = await caller.read_body()
         snapshot = call.snapshot = self.snapshot()
         if snapshot is None:
             raise NotReady("no policy has reached this gateway yet; send the request again")
         ask = call.ask = read_ask(caller.api, body, caller.headers)
+        check_model(client, ask.view.model)
+        ask.view.client = client
         if snapshot.reads:
             policy = find_policy(snapshot, ask.view.model)
             if policy is not None and policy.readings:
@@ -184,9 +194,8 @@ class Proxy:
             self._note_rejection(caller, call, snapshot, verdict)
             raise _rejected(verdict)
         call.plan = verdict.plan
-        learning = verdict.plan.policy.spec.learning
-        if learning is not None:
-            caller = self._note(caller, call, learning)
+        if verdict.plan.policy.spec.learning is not None:
+            caller = self._note(caller, call, verdict.plan.policy)
         first = verdict.candidate if isinstance(verdict, Decision) else None
         self.failover.budgets[verdict.plan.policy.name].count_request(self.clock())
         if verdict.plan.rule.composed or call.composition is not None:
@@ -223,13 +232,14 @@ class Proxy:
         call.rejection = rejection
         policy = snapshot.policies.get(rejection.policy)
         if policy is not None and policy.spec.learning is not None:
-            self._note(caller, call, policy.spec.learning)
+            self._note(caller, call, policy)
 
-    def _note(self, caller: Caller, call: Call, learning: Learning) -> Caller:
+    def _note(self, caller: Caller, call: Call, policy: Policy) -> Caller:
         """Begin to note what the policy learns by; return the caller, overheard if need be."""
-        if self.notes is None:
+        learning = policy.spec.learning
+        if self.notes is None or learning is None:
             return caller
-        noted = call.noted = self.notes.begin(learning)
+        noted = call.noted = self.notes.begin(learning, policy)
         return noted.listen(caller, self.notes.room)
 
     async def _stream(
@@ -324,6 +334,9 @@ class Proxy:
 
     def _headers(self, call: Call, answer: WholeAnswer | StreamedAnswer) -> list[tuple[str, str]]:
         headers = [*to_caller(answer.headers), *self._details(call)]
+        by = call.candidate
+        if self.detail_headers and by and by.endpoint.backend.spec.provider == "switchboard":
+            headers += told_by_gateway(answer.headers)
         if call.composition is not None and call.composition.review and answer.status in _ANY_OK:
             headers.append((HEADER_REVIEW, call.composition.review))
         return headers
@@ -347,7 +360,7 @@ class Proxy:
         if plan is not None and plan.policy.recalls and plan.view.session:
             self.signals.histories.take(
                 plan.policy.name,
-                plan.view.session,
+                plan.view.conversation,
                 outcome.spent_microdollars / 1e6,
                 outcome.backend if outcome.answered else "",
                 now,

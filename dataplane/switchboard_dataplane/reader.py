@@ -98,7 +98,7 @@ class Reader:
                 return self.predict(last_user_turn(view), name.removeprefix(ROUTER))
 
     def _past(self, policy: Policy, view: RequestView) -> Past:
-        return self.past(policy.name, view.session) if view.session else NO_PAST
+        return self.past(policy.name, view.conversation) if view.session else NO_PAST
 
     def _intents_of(self, policy: Policy) -> "Intents | None":
         if "intents" not in policy.readings:

@@ -13,6 +13,8 @@ from switchboard_policy.store import Retention
 _PREFIX: Final = "SWITCHBOARD_"
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
+_ACCESS_MODES: Final = ("keys", "tokens", "mesh", "none", "pod")
+_ACCESS_ALONE: Final = frozenset({"none", "pod"})
 _OTLP_ENDPOINTS: Final = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
@@ -63,6 +65,23 @@ class Settings:
     detail_headers: bool = _said(True, "say in x-switchboard-* headers how a request was routed")  # noqa: FBT003
     lane: bool = _said(True, "serve model routes by the fast lane; else by aiohttp, like the rest")  # noqa: FBT003
     upstream_ca_file: str = _said("", "PEM file of authorities to trust beside the system's")
+    allow_addresses: str = _said(
+        "", "networks to call models in that are refused, such as 127.0.0.0/8; by commas"
+    )
+    gateway_token_file: str = _said(
+        "", "of a sidecar: file with the token that is shown to the gateway; it may be replaced"
+    )
+    access: str = _said(
+        "none", "who may call: keys, tokens and mesh, by commas; or none (anybody), or pod"
+    )
+    token_audience: str = _said("switchboard", "what a ServiceAccount's token must be meant for")
+    trusted_peers: str = _said(
+        "", "networks whose word for a caller's identity counts, such as 10.0.0.0/8; by commas"
+    )
+    mesh_header: str = _said(
+        "x-forwarded-client-cert", "header in which they name a caller's SPIFFE URI"
+    )
+    service_account: str = _said("", "name of the ServiceAccount that calls where access is pod")
     log_level: str = _said("info", "debug, info, warning or error")
     otlp: bool = field(default=False)
 
@@ -77,6 +96,11 @@ class Settings:
         return Path(self.routers) if self.routers else None
 
     @property
+    def access_modes(self) -> frozenset[str]:
+        """By what callers are let in."""
+        return frozenset(one.strip() for one in self.access.split(","))
+
+    @property
     def decision_log(self) -> Retention:
         """How much the scope's decision log keeps."""
         return Retention(self.decision_log_entries, round(self.decision_log_age_s * 1000))
@@ -87,7 +111,8 @@ def parse_settings(argv: Sequence[str], env: Mapping[str, str], *, prog: str) ->
     parser = argparse.ArgumentParser(
         prog=prog,
         description="A data plane: decides which model answers a request and sends it there.",
-        epilog=f"Every flag is an environment variable too: --zone is {_PREFIX}ZONE. "
+        epilog="`switchboard-dataplane probe --help` tells of the command that probes one. "
+        f"Every flag is an environment variable too: --zone is {_PREFIX}ZONE. "
         "Metrics and traces go out by OTLP where OTEL_EXPORTER_OTLP_ENDPOINT is set, or the "
         "signal's own: OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT.",
     )
@@ -154,8 +179,25 @@ def _problem(settings: Settings) -> str:
             return f"--{name.replace('_', '-')}: {shown} is not in {least}..{most}{unit}"
     if settings.bodies_limit_bytes < 1:
         return f"--bodies-limit-bytes: {settings.bodies_limit_bytes} is less than 1"
+    wrong = _problem_of_access(settings)
+    if wrong:
+        return wrong
     if settings.log_level not in ("debug", "info", "warning", "error"):
         return f"--log-level: {settings.log_level!r} is none of debug, info, warning, error"
+    return ""
+
+
+def _problem_of_access(settings: Settings) -> str:
+    modes = settings.access_modes
+    unknown = sorted(modes - set(_ACCESS_MODES))
+    if unknown:
+        return f"--access: {unknown[0]!r} is none of {', '.join(_ACCESS_MODES)}"
+    if len(modes) > 1 and modes & _ACCESS_ALONE:
+        return f"--access: {settings.access!r}: none and pod stand alone"
+    if "pod" in modes and not (settings.service_account and settings.pod_namespace):
+        return "--access pod needs --service-account and --pod-namespace"
+    if "mesh" in modes and not (settings.trusted_peers.strip() and settings.mesh_header):
+        return "--access mesh needs --trusted-peers, and a --mesh-header"
     return ""
 
 

@@ -1,25 +1,22 @@
 """Compiled entries to the running snapshot, object by object: what did not change is kept.
 
 The builder holds the running form of everything in force. A change of endpoints rebuilds one
-backend, an edit of a policy that policy and the index of model names; the rest is shared with
-the snapshot before.
+backend, an edit of a policy that policy and the claims to its model names; the rest is shared
+with the snapshot before.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 from urllib.parse import urlsplit
 
-from switchboard_dataplane.decision.running import (
-    Backend,
-    Endpoint,
-    Exact,
-    Policy,
-    Snapshot,
-    Wildcard,
-)
+import msgspec
+
+from switchboard_dataplane.claims import ClaimIndex
+from switchboard_dataplane.clients import ClientTable
+from switchboard_dataplane.decision.running import Backend, Endpoint, Policy, Snapshot
 from switchboard_dataplane.lowering import lower_policy, routers_of
 from switchboard_policy import ir
 from switchboard_policy.errors import BadSeal, ExpressionError
@@ -34,6 +31,8 @@ IDENTITY_BYTES: Final = 8
 
 #: Without the URL: what stands before an @ may be a password.
 _NO_ADDRESS: Final = "its url has no host, or a port that is not in 1..65535"
+#: What follows the reason why an address is refused.
+_HOW_TO_ALLOW: Final = "the gateway's --allow-addresses names what may be called all the same"
 
 #: A sealed credential and what it is bound to.
 _Sealed = tuple[ir.Credential, str, str]
@@ -52,7 +51,8 @@ class SnapshotBuilder:
     """Builds each snapshot from the one before and what changed.
 
     ``keyring`` opens credentials; ``zone`` is the data plane's own. ``has_router`` says whether the
-    learned router of a digest is there.
+    learned router of a digest is there. ``refuses`` says why the host of a URL may not be called,
+    "" where it may.
     """
 
     def __init__(
@@ -61,10 +61,12 @@ class SnapshotBuilder:
         *,
         zone: str = "",
         has_router: Callable[[str], bool] = lambda digest: False,
+        refuses: Callable[[str], str] = lambda host: "",
     ) -> None:
         self._keyring = keyring
         self._zone = zone
         self._has_router = has_router
+        self._refuses = refuses
         self._facts: Facts = request_facts()
         self._answer_facts: Facts = answer_facts()
         self._compile = lru_cache(PROGRAMS_MAX)(self._facts.compile)
@@ -75,9 +77,9 @@ class SnapshotBuilder:
         self._terminating: set[str] = set()
         self._opened: dict[str, tuple[_Sealed, str]] = {}
         self._refused: dict[str, str] = {}
-        self._exact: Mapping[str, Exact] = {}
-        self._wildcards: tuple[Wildcard, ...] = ()
-        self._claims_moved = False
+        self._claims = ClaimIndex()
+        self._clients = ClientTable(keyring)
+        self._reshaped = False
         self._snapshot = self._assemble("0-0", live_pods=1)
 
     @property
@@ -93,7 +95,13 @@ class SnapshotBuilder:
         revision: str,
         live_pods: int = 1,
     ) -> tuple[Snapshot, Mapping[str, str]]:
-        """Build the next snapshot; return it and, by object key, what is refused and why.
+        """Build the next snapshot at once: ``build`` and ``finish``."""
+        for _ in self.build(changed, removed):
+            pass
+        return self.finish(revision=revision, live_pods=live_pods)
+
+    def build(self, changed: Mapping[str, ir.Entry], removed: Iterable[str]) -> Iterator[None]:
+        """Build what an update brings, one object a step; ``finish`` puts it together.
 
         A policy that cannot run keeps its last good form. For a router that is named and is not
         there the one that ships stands in: everything else of the policy holds, guardrails first. A
@@ -101,47 +109,60 @@ class SnapshotBuilder:
         its old address is not what the policies now in force were compiled for.
         """
         gone = set(removed)
-        self._drop(gone)
-        self._take(changed)
+        # Where only endpoints change, what the backends can do is as it was.
+        self._reshaped |= any(_shapes_policies(key) for key in (*changed, *gone))
+        yield from self._drop(gone)
+        yield from self._take(changed)
+
+    def rekey(self, keyring: Keyring) -> Iterator[None]:
+        """Open all credentials with these keys from now on, one a step, before a ``finish``."""
+        self._keyring = keyring
+        self._clients.rekey(keyring)
+        # What the backends can do is remembered from snapshot to snapshot: no longer.
+        self._reshaped = True
+        for name, spec in self._entries.backends.items():
+            if spec.credential:
+                self._refused.pop(spec.credential, None)
+                self._build_backend(name)
+                yield
+
+    def finish(self, *, revision: str, live_pods: int = 1) -> tuple[Snapshot, Mapping[str, str]]:
+        """Return the snapshot of all that was built; by object key, what is refused and why."""
         before = self._snapshot
         self._snapshot = self._assemble(revision, live_pods=live_pods)
-        if not any(_shapes_policies(key) for key in (*changed, *gone)):
-            # Only endpoints changed: what the backends can do is as it was.
+        if not self._reshaped:
             self._snapshot.abilities.update(before.abilities)
-        return self._snapshot, dict(self._refused)
+        self._reshaped = False
+        return self._snapshot, {**self._refused, **self._clients.refused}
 
-    def rekey(self, keyring: Keyring) -> None:
-        """Open all credentials with these keys from now on; ``apply`` then takes them in."""
-        self._keyring = keyring
-        for name, spec in self._entries.backends.items():
-            self._refused.pop(spec.credential, None)
-            self._build_backend(name)
-        # What the backends can do is remembered from snapshot to snapshot: no longer.
-        self._snapshot.abilities.clear()
-
-    def _drop(self, keys: set[str]) -> None:
+    def _drop(self, keys: set[str]) -> Iterator[None]:
         for key in keys:
             self._refused.pop(key, None)
             kind, _, name = key.partition("/")
             match kind:
                 case "policy":
-                    self._claims_moved |= self._policies.pop(name, None) is not None
+                    self._policies.pop(name, None)
+                    self._claims.drop(name)
                 case "backend":
                     self._entries.backends.pop(name, None)
                 case "credential":
                     self._entries.credentials.pop(name, None)
+                case "client":
+                    self._clients.drop(name)
                 case _:
                     self._entries.endpoints.pop(name, None)
-            if kind != "policy":
+            if kind not in ("policy", "client"):
                 self._build_backend(name)
+            yield
 
-    def _take(self, changed: Mapping[str, ir.Entry]) -> None:
+    def _take(self, changed: Mapping[str, ir.Entry]) -> Iterator[None]:
         touched: set[str] = set()
         for key, entry in changed.items():
             self._refused.pop(key, None)
             match entry:
                 case ir.Policy():
                     self._build_policy(key, entry)
+                    yield
                 case ir.Backend():
                     self._entries.backends[entry.name] = entry
                     touched.add(entry.name)
@@ -151,8 +172,12 @@ class SnapshotBuilder:
                 case ir.Endpoints():
                     self._entries.endpoints[entry.backend] = entry
                     touched.add(entry.backend)
+                case ir.Client():
+                    self._clients.take(entry)
+                    yield
         for name in touched:
             self._build_backend(name)
+            yield
 
     def _build_policy(self, key: str, entry: ir.Policy) -> None:
         try:
@@ -160,14 +185,15 @@ class SnapshotBuilder:
         except ExpressionError as error:
             self._refused[key] = str(error)
             return
-        before = self._policies.get(entry.name)
         missing = next((one for one in routers_of(entry) if not self._has_router(one)), "")
         if missing:
             # It holds all the same, for it may have brought a guardrail.
             self._refused[key] = (
                 f"its router {missing} is not in --routers: the one that ships takes its place"
             )
-        self._claims_moved |= before is None or _claims(before.spec) != _claims(entry)
+        for why in filter(None, map(self._why_not, _webhooks(entry))):
+            self._refused[key] = f"a webhook of its reviews: {why}"
+        self._claims.put(entry)
         self._policies[entry.name] = lowered
 
     def _program(self, source: str) -> Program | None:
@@ -183,26 +209,54 @@ class SnapshotBuilder:
             self._backends.pop(name, None)
             self._opened.pop(name, None)
             return
-        if spec.external and not _can_be_called(spec.url):
-            self._refused[f"backend/{name}"] = _NO_ADDRESS
-            self._backends[name] = Backend(name=name, spec=spec, unusable=_NO_ADDRESS)
+        if spec.external and (why := self._why_not(spec.url)):
+            self._refused[f"backend/{name}"] = why
+            self._backends[name] = Backend(name=name, spec=spec, unusable=why)
             return
         api_key, unusable = self._open_credential(spec)
-        backend = Backend(
+        # Endpoints refer to a form of their backend that has none. If it had them, whatever an edit
+        # replaces would wait for the garbage collector, and thousands would be freed in one go.
+        owner = Backend(
             name=name,
             spec=spec,
             api_key=api_key,
             credential=_identity(self._entries.credentials.get(name)) if api_key else "",
             unusable=unusable,
         )
-        entry = self._entries.endpoints.get(name)
-        backend.endpoints = _endpoints(backend, entry)
+        entry = self._allowed(self._entries.endpoints.get(name))
+        endpoints = _endpoints(owner, entry)
         if (before := self._backends.get(name)) is not None and before.places:
-            backend.places = _places_of(backend, before)
-        if entry is not None and entry.terminating and not spec.external:
-            backend.terminating = True
+            owner.places = _places_of(endpoints, before)
+        terminating = entry is not None and entry.terminating and not spec.external
+        if terminating:
             self._terminating.add(name)
-        self._backends[name] = backend
+        self._backends[name] = replace(owner, endpoints=endpoints, terminating=terminating)
+
+    def _why_not(self, url: str) -> str:
+        """Say why a URL cannot or may not be called, "" where it may."""
+        try:
+            parts = urlsplit(url)
+            host = parts.hostname
+            if not host or parts.port == 0:
+                return _NO_ADDRESS
+        except ValueError:
+            return _NO_ADDRESS
+        why = self._refuses(host)
+        return f"its url may not be called: {why}; {_HOW_TO_ALLOW}" if why else ""
+
+    def _allowed(self, entry: ir.Endpoints | None) -> ir.Endpoints | None:
+        """Return the endpoints without those that may not be called."""
+        if entry is None:
+            return None
+        whys = {one: self._refuses(one.address.rpartition(":")[0]) for one in entry.addresses}
+        allowed = tuple(one for one, why in whys.items() if not why)
+        if len(allowed) == len(entry.addresses):
+            return entry
+        why = next(filter(None, whys.values()))
+        self._refused[f"endpoints/{entry.backend}"] = (
+            f"an endpoint may not be called: {why}; {_HOW_TO_ALLOW}"
+        )
+        return msgspec.structs.replace(entry, addresses=allowed)
 
     def _open_credential(self, spec: ir.Backend) -> tuple[str, str]:
         if not spec.credential:
@@ -225,34 +279,31 @@ class SnapshotBuilder:
         return raw.decode(), ""
 
     def _assemble(self, revision: str, *, live_pods: int) -> Snapshot:
-        if self._claims_moved:
-            self._exact, self._wildcards = _index(self._policies.values())
-            self._claims_moved = False
+        self._claims.settle()
         return Snapshot(
             revision=revision,
             policies=dict(self._policies),
             backends=dict(self._backends),
-            exact=self._exact,
-            wildcards=self._wildcards,
+            exact=self._claims.exact,
+            wildcards=self._claims.wildcards,
             facts=self._facts,
             answer_facts=self._answer_facts,
             zone=self._zone,
             live_pods=max(1, live_pods),
             reads=any(policy.readings for policy in self._policies.values()),
             terminating=frozenset(self._terminating),
+            clients=self._clients.settle(),
         )
 
 
 def _shapes_policies(key: str) -> bool:
-    return not key.startswith("endpoints/")
+    return not key.startswith(("endpoints/", "client/"))
 
 
-def _can_be_called(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
+def _webhooks(entry: ir.Policy) -> Iterator[str]:
+    for rule in entry.rules:
+        if rule.review is not None:
+            yield rule.review.webhook
 
 
 def _identity(sealed: ir.Credential | None) -> str:
@@ -278,12 +329,12 @@ def _endpoints(backend: Backend, entry: ir.Endpoints | None) -> tuple[Endpoint, 
     )
 
 
-def _places_of(backend: Backend, before: Backend) -> dict[str, int]:
+def _places_of(endpoints: Sequence[Endpoint], before: Backend) -> dict[str, int]:
     """Return what is remembered of the endpoints' places; of those that are gone not for ever."""
-    if len(before.places) <= 2 * len(backend.endpoints):
-        return before.places
     known = before.places
-    return {one.id: known[one.id] for one in backend.endpoints if one.id in known}
+    if len(known) <= 2 * len(endpoints):
+        return known
+    return {one.id: known[one.id] for one in endpoints if one.id in known}
 
 
 def _endpoint(backend: Backend, one: ir.Endpoint, *, url: str, host: str) -> Endpoint:
@@ -299,31 +350,3 @@ def _endpoint(backend: Backend, one: ir.Endpoint, *, url: str, host: str) -> End
 
 def _port(scheme: str) -> int:
     return 443 if scheme == "https" else 80
-
-
-def _claims(spec: ir.Policy) -> tuple[tuple[str, ...], int, int]:
-    return spec.models, spec.namespace_rank, spec.priority
-
-
-def _index(policies: Iterable[Policy]) -> tuple[dict[str, Exact], tuple[Wildcard, ...]]:
-    """Order the claims to model names: namespaces, priority, exact first, longer first, name."""
-    exact: dict[str, Exact] = {}
-    wildcards: list[Wildcard] = []
-    for policy in policies:
-        spec = policy.spec
-        for model in spec.models:
-            prefix = model.removesuffix("*")
-            is_wildcard = prefix != model
-            order = (
-                spec.namespace_rank,
-                -spec.priority,
-                int(is_wildcard),
-                -len(prefix) if is_wildcard else 0,
-                policy.name,
-            )
-            if is_wildcard:
-                wildcards.append(Wildcard(prefix=prefix, order=order, policy=policy.name))
-            elif (holder := exact.get(model)) is None or order < holder.order:
-                exact[model] = Exact(order=order, policy=policy.name)
-    wildcards.sort(key=lambda wildcard: wildcard.order)
-    return exact, tuple(wildcards)

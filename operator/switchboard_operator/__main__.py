@@ -15,15 +15,27 @@ from functools import partial
 from typing import Final
 
 from switchboard_operator.admin import Admin
-from switchboard_operator.credentials import ScopeKeys
+from switchboard_operator.admission import Admission
+from switchboard_operator.admission_pods import Injection
+from switchboard_operator.certificates import Pace as CertificatePace
+from switchboard_operator.certificates import service_names
+from switchboard_operator.certificates_kept import (
+    Certificates,
+    FileCertificates,
+    KeptCertificates,
+)
+from switchboard_operator.credentials import Place, ScopeKeys, gateway_place
 from switchboard_operator.dataplanes import DataPlanes
 from switchboard_operator.errors import ApiAway, KubeError
+from switchboard_operator.events import Announcer
 from switchboard_operator.handlers import Intake, Watches
+from switchboard_operator.injector import Sidecar
 from switchboard_operator.inventory import Inventory
 from switchboard_operator.kube import Kube, connect, decode_data
-from switchboard_operator.lease import Clock, Identity, Leadership
+from switchboard_operator.lease import Clock, Identity, Leadership, Terms
 from switchboard_operator.listing import Listing
 from switchboard_operator.patcher import Patcher
+from switchboard_operator.propagation import Journeys
 from switchboard_operator.publication import Publication
 from switchboard_operator.publisher import RedisStore
 from switchboard_operator.quarantine import Quarantine
@@ -31,11 +43,22 @@ from switchboard_operator.reconciler import Reconciler
 from switchboard_operator.reporter import Reporter
 from switchboard_operator.resources import Kind, Raw
 from switchboard_operator.rotation import Pace
-from switchboard_operator.settings import GatewaySettings, Settings, SettingsInvalid, read_settings
+from switchboard_operator.settings import (
+    GatewaySettings,
+    KeySettings,
+    Settings,
+    SettingsInvalid,
+    read_settings,
+)
+from switchboard_operator.sidecar_login import Logins
+from switchboard_operator.sidecar_scopes import NEVER, Behind, SidecarScopes, Within
+from switchboard_operator.store_users import StoreUsers
 from switchboard_operator.telemetry import Telemetry
+from switchboard_operator.token_reviews import Reviewing, TokenReviews
 from switchboard_policy.compiler.world import Name
 from switchboard_policy.errors import Malformed
 from switchboard_policy.names import gateway_scope
+from switchboard_policy.seal import Keyring
 from switchboard_policy.v1alpha1.parse import Parser
 
 EXIT_SETTINGS: Final = 2
@@ -44,6 +67,8 @@ FIRST_PASS_S: Final = 5.0
 """kopf's first lists wait for the first publication, but no longer than this."""
 LISTING_GC_OBJECTS: Final = 100_000
 """What is listed stays: looking for garbage in it, every 700 objects, took a third of the time."""
+STEADY_GC_OBJECTS: Final = (20_000, 20, 20)
+"""After it. The usual thresholds took a seventh of the CPU time in which statuses are written."""
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +100,8 @@ class Operator:
             time.monotonic, lambda: datetime.now(UTC), asyncio.sleep, random.SystemRandom()
         )
         self.telemetry = Telemetry()
-        self.store = RedisStore(settings.redis.url, keyrings=lambda scope: keys[scope].keyring())
+        self.store = RedisStore(settings.redis.url, keyrings=partial(self._keyring, keys))
+        self._users: StoreUsers | None = None
         self._inventory = Inventory(Parser(), decode_secret=decode_data)
         self._gateways = [
             (
@@ -86,6 +112,7 @@ class Operator:
                     kube,
                     summary=Name(settings.namespace, f"switchboard-status-{gateway.name}"),
                     namespace=settings.namespace,
+                    monotonic=self._clock.monotonic,
                 ),
                 keys[gateway_scope(gateway.name)],
             )
@@ -97,21 +124,13 @@ class Operator:
             Identity(settings.pod_name, secrets.token_hex(4)),
             clock=self._clock,
             floor=self._store_epoch,
+            terms=Terms(
+                int(settings.lease.duration.total_seconds()),
+                settings.lease.renew_deadline.total_seconds(),
+                settings.lease.retry.total_seconds(),
+            ),
         )
-        patcher = Patcher(
-            kube,
-            self._inventory,
-            clock=self._clock,
-            leads=lambda: self.leadership.epoch is not None,
-            done=lambda outcome: self.telemetry.status_patches.labels(outcome).inc(),
-            changed=self._mark,
-        )
-        self.reporter = Reporter(
-            self._inventory,
-            patcher,
-            [(publication, planes) for publication, planes, _ in self._gateways],
-            clock=self._clock,
-        )
+        self.reporter = self._build_reporter(kube)
         self._quarantine = Quarantine(kube, self._inventory)
         self._reconciler = Reconciler(
             self._inventory,
@@ -123,6 +142,9 @@ class Operator:
             telemetry=self.telemetry,
             clock=self._clock,
         )
+        self._sidecars = self._build_sidecars(kube) if settings.sidecar.enabled else None
+        self._reconciler.keep(self._sidecars)
+        self._token_reviews = self._build_token_reviews(kube, keys)
         self.listing = Listing(
             kube,
             self._inventory,
@@ -137,23 +159,148 @@ class Operator:
             began=partial(self._watch_began, loop),
             failed=self.telemetry.watch_failures.inc,
         )
+        self.admission = self._build_admission(kube) if settings.admission.port else None
+
+    def _build_reporter(self, kube: Kube) -> Reporter:
+        announcer = Announcer(
+            kube,
+            clock=self._clock,
+            leads=lambda: self.leadership.epoch is not None,
+            done=lambda outcome: self.telemetry.object_events.labels(outcome).inc(),
+        )
+        patcher = Patcher(
+            kube,
+            self._inventory,
+            clock=self._clock,
+            leads=lambda: self.leadership.epoch is not None,
+            done=lambda outcome: self.telemetry.status_patches.labels(outcome).inc(),
+            written=announcer.tell,
+            changed=self._mark,
+        )
+        return Reporter(
+            self._inventory,
+            patcher,
+            [(publication, planes) for publication, planes, _ in self._gateways],
+            announcer=announcer,
+            journeys=Journeys(self.telemetry.programmed_seconds.observe),
+            clock=self._clock,
+        )
+
+    def _build_token_reviews(self, kube: Kube, keys: Mapping[str, ScopeKeys]) -> TokenReviews:
+        gateways = self._settings.gateways
+        scopes = {gateway_scope(gateway.name): gateway.access for gateway in gateways}
+        return TokenReviews(
+            kube,
+            self.store,
+            [Reviewing(scope, access, keys[scope].keyring) for scope, access in scopes.items()],
+            speaker=f"operator/{self._settings.pod_name}",
+            leads=lambda: self.leadership.epoch is not None,
+            clock=self._clock,
+            done=lambda outcome: self.telemetry.token_reviews.labels(outcome).inc(),
+        )
+
+    def _keyring(self, keys: Mapping[str, ScopeKeys], scope: str) -> Keyring:
+        if scope in keys or self._sidecars is None:
+            return keys[scope].keyring()
+        return self._sidecars.keyring(scope)
+
+    def _build_sidecars(self, kube: Kube) -> SidecarScopes:
+        settings, said = self._settings, self._settings.sidecar
+        serving = next(
+            publication
+            for publication, _, _ in self._gateways
+            if said.gateway in ("", publication.gateway.name)
+        )
+        pace = next(each.keys for each in settings.gateways if each.name == serving.gateway.name)
+        address = said.redis.address or settings.redis.url
+        self._users = StoreUsers(settings.redis.url)
+        return SidecarScopes(
+            kube,
+            Logins(
+                kube,
+                self._users,
+                address=address,
+                shared=said.redis.url,
+                random_bytes=secrets.token_bytes,
+            ),
+            Within(
+                watched=tuple(settings.watch_namespaces),
+                never=NEVER | {settings.namespace},
+                scopes_max=said.scopes_max,
+                linger_s=said.linger.total_seconds(),
+            ),
+            Behind(serving, said.gateway_url, self.store, self._inventory.world),
+            make_keys=lambda place: _scope_keys(kube, place, pace),
+            leads=lambda: self.leadership.epoch is not None,
+            changed=self._mark,
+            clock=self._clock,
+        )
+
+    def _build_injection(self) -> Injection | None:
+        if self._sidecars is None:
+            return None
+        said = self._settings.sidecar
+        sidecar = Sidecar(
+            image=said.image,
+            pull_policy=said.image_pull_policy,
+            audience=said.audience,
+            flags=said.flags,
+            resources=said.resources,
+            security_context=said.security_context,
+        )
+        return Injection(sidecar, self._sidecars.admit)
+
+    def _build_admission(self, kube: Kube) -> Admission:
+        settings, said = self._settings, self._settings.admission
+        certificates: Certificates = KeptCertificates(
+            kube,
+            Name(settings.namespace, said.secret),
+            configuration=said.configuration or "",
+            mutating=settings.sidecar.configuration or "",
+            names=service_names(said.service, settings.namespace),
+            pace=CertificatePace(
+                said.certificates.lifetime,
+                said.certificates.settle,
+                said.certificates.keep_old_for,
+            ),
+            leads=lambda: self.leadership.epoch is not None,
+            now=self._clock.now,
+        )
+        if said.cert_dir is not None:
+            certificates = FileCertificates(said.cert_dir)
+        return Admission(
+            said,
+            settings.worlds_gateways(),
+            certificates,
+            world=self._inventory.world,
+            hinders=lambda: self.listing.obstacle,
+            telemetry=self.telemetry,
+            clock=self._clock.monotonic,
+            injection=self._build_injection(),
+        )
 
     async def run(self) -> None:
         """Run until cancelled; then release the Lease."""
-        usual = gc.get_threshold()
         gc.set_threshold(LISTING_GC_OBJECTS)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.leadership.run())
+                if self.admission is not None:
+                    group.create_task(self.admission.run())
                 await self._load()
                 group.create_task(self._reconciler.run())
+                group.create_task(self._token_reviews.run())
                 await self._first_pass()
-                gc.set_threshold(*usual)
+                gc.set_threshold(*STEADY_GC_OBJECTS)
                 self.watches.start()
                 group.create_task(self.listing.run())
         finally:
             await self.watches.stop()
+            if self.admission is not None:
+                await self.admission.stop()
             await self.store.close()
+            if self._users is not None:
+                await self._users.close()
 
     async def _load(self) -> None:
         while True:
@@ -190,8 +337,7 @@ class Operator:
 
     def _take(self, kind: Kind, event_type: str | None, body: Raw) -> None:
         self.telemetry.events.labels(str(kind)).inc()
-        if event_type is None:
-            self.listing.relisted(kind)
+        self.listing.shown(kind, event_type, body)
         if self._inventory.take(kind, body, deleted=event_type == "DELETED"):
             self._reconciler.mark()
 
@@ -216,6 +362,10 @@ class _Health:
         running = self.operator is not None and self.operator.watches.alive
         return "" if running else "the watches do not run yet"
 
+    def admission(self) -> str:
+        known = self.operator.admission if self.operator else None
+        return known.obstacle if known else ""
+
     def metrics(self) -> bytes:
         known = self.operator
         return known.telemetry.render(known.reporter.counts()) if known else b""
@@ -229,12 +379,13 @@ async def _run(settings: Settings, kube: Kube) -> None:
     health = _Health()
     admin = Admin(
         live={"loop": str},
-        ready={"lists": health.lists, "watches": health.watches},
+        ready={"lists": health.lists, "watches": health.watches, "admission": health.admission},
         metrics=health.metrics,
     )
     try:
         port = await admin.start(settings.admin_host, settings.admin_port)
         log.info("admin port %d", port)
+        await _belong(kube, settings)
         keys = {
             gateway_scope(gateway.name): await _load_keys(kube, settings.namespace, gateway)
             for gateway in settings.gateways
@@ -248,16 +399,29 @@ async def _run(settings: Settings, kube: Kube) -> None:
         await kube.close()
 
 
-async def _load_keys(kube: Kube, namespace: str, gateway: GatewaySettings) -> ScopeKeys:
-    said = gateway.keys
-    keys = ScopeKeys(
+async def _belong(kube: Kube, settings: Settings) -> None:
+    while settings.owner:
+        try:
+            await kube.belong_to(Name(settings.namespace, settings.owner))
+        except KubeError as error:
+            log.error("the owner: ConfigMap %s: %s", settings.owner, error)  # noqa: TRY400
+            await asyncio.sleep(RETRY_S)
+        else:
+            return
+
+
+def _scope_keys(kube: Kube, place: Place, said: KeySettings) -> ScopeKeys:
+    return ScopeKeys(
         kube,
-        namespace,
-        gateway.name,
+        place,
         pace=Pace(said.rotate_after, said.wait_at_most, said.keep_old_for),
         random_bytes=secrets.token_bytes,
         now=lambda: datetime.now(UTC),
     )
+
+
+async def _load_keys(kube: Kube, namespace: str, gateway: GatewaySettings) -> ScopeKeys:
+    keys = _scope_keys(kube, gateway_place(namespace, gateway.name), gateway.keys)
     while True:
         try:
             await keys.load()

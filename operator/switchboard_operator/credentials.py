@@ -1,4 +1,4 @@
-"""The keys of each gateway's scope: a Secret that the operator makes, rotates and shows to nobody.
+"""The keys of each scope: a Secret that the operator makes, rotates and shows to nobody.
 
 It is never part of the chart: a rendered key would end up in a release's history. Data planes
 mount it. All that a rotation knows is in it, so another replica goes on where the last one ended;
@@ -8,12 +8,13 @@ mount it. All that a rotation knows is in it, so another replica goes on where t
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
-from switchboard_operator.errors import Conflict, KubeError
-from switchboard_operator.kube import SecretRecord
+from switchboard_operator.errors import Conflict
+from switchboard_operator.kept import ROTATION_FILE, Secrets, announce, demand, read_rotation
+from switchboard_operator.kube import NO_LABELS, SecretRecord
 from switchboard_operator.rotation import (
     Add,
     Drop,
@@ -39,50 +40,37 @@ from switchboard_policy.seal import (
 from switchboard_policy.store import PodSeen, Revision
 
 KEY_FILE: Final = "scope-key.json"
-ROTATION_FILE: Final = "rotation.json"
-ROTATE_ANNOTATION: Final = "switchboard.dev/rotate"
-"""On the Secret: any new value demands a rotation."""
 NAMED_PODS_MAX: Final = 20
+_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
+"""A key that is added has to be newer than all others."""
 
 log = logging.getLogger(__name__)
 
 
-class Secrets(Protocol):
-    """The calls that are made; all may raise KubeError."""
-
-    async def get_secret(self, name: Name) -> SecretRecord | None:
-        """Return a Secret; None if there is none."""
-        ...
-
-    async def create_secret(self, name: Name, data: Mapping[str, bytes]) -> None:
-        """Create a Secret. Raises Conflict if there is one."""
-        ...
-
-    async def patch_secret(
-        self, name: Name, data: Mapping[str, bytes], *, version: str
-    ) -> SecretRecord:
-        """Replace parts of a Secret's data. Raises Conflict if it is of another version."""
-        ...
-
-    async def record_event(
-        self,
-        about: Name,
-        *,
-        uid: str,
-        warning: bool,
-        reason: str,
-        message: str,
-        at: str,
-        kind: str,
-    ) -> None:
-        """Post an Event about an object."""
-        ...
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class _RotationFile(msgspec.Struct, frozen=True, omit_defaults=True):
-    created: dict[str, datetime] = {}
-    in_use_since: datetime | None = None
+    created: dict[str, _Moment] = {}
+    in_use_since: _Moment | None = None
     request: str = ""
+
+
+class Place(NamedTuple):
+    """Where the keys of a scope are kept.
+
+    A Secret that is made anew gets the ``labels``, and ``beside`` the keys what that returns.
+    """
+
+    scope: str
+    secret: Name
+    labels: Mapping[str, str] = NO_LABELS
+    beside: Callable[[], Mapping[str, bytes]] = dict[str, bytes]
+
+
+def gateway_place(namespace: str, gateway: str) -> Place:
+    """Return where the keys of a gateway's scope are kept."""
+    return Place(gateway_scope(gateway), secret_name(namespace, gateway))
 
 
 def secret_name(namespace: str, gateway: str) -> Name:
@@ -91,7 +79,7 @@ def secret_name(namespace: str, gateway: str) -> Name:
 
 
 class ScopeKeys:
-    """The keys of one gateway's scope, as the Secret has them; ``load`` comes first.
+    """The keys of one scope, as the Secret has them; ``load`` comes first.
 
     ``waiting_for`` names the live data planes that a rotation waits for; ``overruled`` counts the
     steps that were taken without some.
@@ -100,18 +88,18 @@ class ScopeKeys:
     def __init__(
         self,
         secrets: Secrets,
-        namespace: str,
-        gateway: str,
+        place: Place,
         *,
         pace: Pace,
         random_bytes: Callable[[int], bytes],
         now: Callable[[], datetime],
     ) -> None:
-        self.scope = gateway_scope(gateway)
+        self.scope = place.scope
         self.waiting_for: tuple[str, ...] = ()
         self.overruled = 0
         self._secrets = secrets
-        self._name = secret_name(namespace, gateway)
+        self._name = place.secret
+        self._place = place
         self._pace = pace
         self._random_bytes = random_bytes
         self._now = now
@@ -162,7 +150,7 @@ class ScopeKeys:
             keys,
             self._pace,
             now=now,
-            request=record.annotations.get(ROTATE_ANNOTATION, ""),
+            request=demand(record),
             waiting_for=self.waiting_for,
             agreed=now - self._agreed_since if self._agreed_since else timedelta(0),
         )
@@ -176,7 +164,9 @@ class ScopeKeys:
             keys = Keys(current=key_id, created={key_id: now}, in_use_since=now)
             try:
                 await self._secrets.create_secret(
-                    self._name, _write(keys, ScopeSecrets(key_id, {key_id: key}))
+                    self._name,
+                    {**self._place.beside(), **_write(keys, ScopeSecrets(key_id, {key_id: key}))},
+                    labels=self._place.labels,
                 )
                 log.info("made a key for %s in Secret %s", self.scope, self._name)
             except Conflict:
@@ -226,18 +216,15 @@ class ScopeKeys:
             names = ", ".join(without[:NAMED_PODS_MAX])
             message += f", without waiting any longer for {names}"
         log.log(logging.WARNING if without else logging.INFO, "%s: %s", self.scope, message)
-        try:
-            await self._secrets.record_event(
-                self._name,
-                uid=record.uid,
-                warning=bool(without),
-                reason=reason,
-                message=f"{self.scope}: {message}",
-                at=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                kind="Secret",
-            )
-        except KubeError as error:
-            log.warning("no event about Secret %s: %s", self._name, error)
+        await announce(
+            self._secrets,
+            self._name,
+            record,
+            reason=reason,
+            message=f"{self.scope}: {message}",
+            at=now,
+            warning=bool(without),
+        )
 
     def _make(self, now: datetime) -> tuple[str, bytes]:
         # Never an id that was used before: data planes say by the id which key they hold.
@@ -261,14 +248,13 @@ def _read_keys(record: SecretRecord) -> Keys:
     A key of which nothing is said is as old as the Secret: somebody put it there by hand.
     """
     said = read_key_file(record.data[KEY_FILE])
-    try:
-        raw = record.data.get(ROTATION_FILE, b"{}")
-        rotation = msgspec.json.decode(raw, type=_RotationFile)
-    except (ValueError, RecursionError) as error:
-        raise Malformed(f"{ROTATION_FILE}: {error}") from error
+    rotation = read_rotation(record, _RotationFile)
+    created = {name: rotation.created.get(name, record.created) for name in said.keys}
+    if max(created.values()) > _LATEST:
+        raise Malformed(f"{ROTATION_FILE}: a key was made at {max(created.values())}")
     return Keys(
         current=said.current,
-        created={name: rotation.created.get(name, record.created) for name in said.keys},
+        created=created,
         in_use_since=rotation.in_use_since or record.created,
         request=rotation.request,
     )

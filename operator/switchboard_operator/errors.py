@@ -35,3 +35,7 @@ class Forbidden(ApiRefused):
 
 class Conflict(ApiRefused):
     """The object changed since it was read, exists already, or has another uid."""
+
+
+class UsersRefused(ConnectionError):
+    """The store answers, and does not let the operator make users."""

@@ -33,6 +33,7 @@ from switchboard_policy.compiler.world import (
     SliceEndpoint,
     World,
 )
+from switchboard_policy.names import CLIENT_LABEL, LABELLED
 from switchboard_policy.v1alpha1.modelbackend import ModelBackendSpec
 from switchboard_policy.v1alpha1.parse import Parsed, Parser
 from switchboard_policy.v1alpha1.routingpolicy import RoutingPolicySpec
@@ -70,16 +71,19 @@ class Inventory:
         self._services: dict[Name, Service] = {}
         self._slices: dict[Name, dict[str, EndpointSlice]] = {}
         self._secrets: dict[Name, Secret] = {}
+        self._clients: dict[Name, Secret] = {}
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._used: Counter[tuple[Kind, Name]] = Counter()
         self._kept: dict[str, Any] = {}
         self._edited: set[ObjectKey] = set()
+        self._rewritten: set[ObjectKey] = set()
         self.world = World(
             backends=self._backends,
             policies=self._policies,
             services=self._services,
             slices=self._slices,
             secrets=self._secrets,
+            clients=self._clients,
             namespaces=self._namespaces,
         )
 
@@ -97,7 +101,22 @@ class Inventory:
             return known is not None and known.uid == uid and self._remove(kind, name)
         if known is not None and version <= known.version:
             return False
+        same = known is not None and known.uid == uid
+        if same and kind in OURS and part(body, "status") != self._known[kind][name].status:
+            self._rewritten.add(ObjectKey(kind, name))
         return self._put(kind, name, body, Known(uid, version))
+
+    def update(self, kind: Kind, body: Raw) -> bool:
+        """Take in the answer to a write of our own; say whether that may change anything.
+
+        Of an object that is known alone: one whose end came first stays gone.
+        """
+        meta = body["metadata"]
+        name, version = Name(meta.get("namespace", ""), meta["name"]), int(meta["resourceVersion"])
+        known = self._known[kind].get(name)
+        if known is None or known.uid != meta["uid"] or version <= known.version:
+            return False
+        return self._put(kind, name, body, Known(known.uid, version))
 
     def prune(
         self, kind: Kind, present: Iterable[Listed], version: int, namespace: str = ""
@@ -146,6 +165,14 @@ class Inventory:
         edited, self._edited = self._edited, set()
         return edited
 
+    def rewritten(self) -> set[ObjectKey]:
+        """Return which of our objects the watches showed with another status since the last call.
+
+        The answer to a write of our own comes before its event, mostly: the rest is of others.
+        """
+        rewritten, self._rewritten = self._rewritten, set()
+        return rewritten
+
     def counts(self) -> Mapping[Kind, int]:
         """Return how many objects of each kind are known."""
         return {kind: len(known) for kind, known in self._known.items()}
@@ -162,11 +189,7 @@ class Inventory:
                 if changed := self._services.get(name) != service:
                     self._services[name] = service
             case Kind.SECRET:
-                data = self._decode_secret(body)
-                before = self._secrets.get(name)
-                changed = before is None or before.uid != known.uid or before.data != data
-                if changed:
-                    self._secrets[name] = Secret(name, known.uid, str(known.version), data)
+                return self._put_secret(name, body, known)
             case Kind.NAMESPACE:
                 labels = dict(part(body["metadata"], "labels"))
                 self._known[kind][name] = known
@@ -229,6 +252,26 @@ class Inventory:
         slices[name.name] = found
         return changed
 
+    def _put_secret(self, name: Name, body: Raw, known: Known) -> bool:
+        self._known[Kind.SECRET][name] = known
+        meta, data = body["metadata"], self._decode_secret(body)
+        secret = self._secrets.get(name)
+        was_client = name in self._clients
+        is_client = part(meta, "labels").get(CLIENT_LABEL) == LABELLED
+        same = secret is not None and secret.uid == known.uid and secret.data == data
+        if secret is None or not same or was_client != is_client:
+            created = str(meta.get("creationTimestamp") or "")
+            secret = Secret(name, known.uid, str(known.version), data, created, is_client)
+            self._secrets[name] = secret
+        # A Secret of which the label is taken away is as good as deleted.
+        if is_client:
+            self._clients[name] = secret
+        elif was_client:
+            del self._clients[name]
+        if was_client != is_client:
+            return True
+        return not same and (is_client or self._used[(Kind.SECRET, name)] > 0)
+
     def _remove(self, kind: Kind, name: Name) -> bool:
         known = self._known[kind].pop(name)
         match kind:
@@ -241,6 +284,8 @@ class Inventory:
                 del self._services[name]
             case Kind.SECRET:
                 del self._secrets[name]
+                if self._clients.pop(name, None) is not None:
+                    return True
             case Kind.NAMESPACE:
                 del self._namespaces[name.name]
             case Kind.SLICE:

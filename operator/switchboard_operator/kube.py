@@ -7,6 +7,7 @@ import base64
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from switchboard_operator.errors import NotFound
@@ -16,9 +17,13 @@ from switchboard_operator.resources import (
     EVENTS,
     LAST_GOOD_LABEL,
     LEASES,
+    MUTATING_WEBHOOKS,
+    OURS,
     PODS,
     SECRETS,
+    TOKEN_REVIEWS,
     WATCHED,
+    WEBHOOKS,
     Kind,
     Listed,
     ObjectKey,
@@ -35,9 +40,11 @@ PAGE_OBJECTS: Final = 500
 FIELD_MANAGER: Final = "switchboard-operator"
 EPOCH_ANNOTATION: Final = "switchboard.dev/epoch"
 MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "switchboard"}
+NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _MERGE: Final = "application/merge-patch+json"
 _APPLY: Final = "application/apply-patch+yaml"
+_STRATEGIC: Final = "application/strategic-merge-patch+json"
 _METADATA_LIST: Final = f"{JSON};as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,{JSON}"
 
 
@@ -63,6 +70,15 @@ class SecretRecord:
     created: datetime
     uid: str
     version: str
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class WebhooksRecord:
+    """A ValidatingWebhookConfiguration: its webhooks' caBundles (PEM); ``version`` as above."""
+
+    bundles: Mapping[str, bytes]
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +97,12 @@ class Kube:
     def __init__(self, rest: Rest) -> None:
         self._call = rest.call
         self._rest = rest
+        self._owner: tuple[Name, str] | None = None
+
+    async def belong_to(self, config_map: Name) -> None:
+        """Let a ConfigMap own what is made from now on in its namespace: that goes when it goes."""
+        found = await self._call("GET", CONFIG_MAPS.path(*config_map))
+        self._owner = config_map, found["metadata"]["uid"]
 
     def connection(self) -> Connection:
         """Return the credentials as they are now, for a client of another kind."""
@@ -151,34 +173,94 @@ class Kube:
     async def create_lease(self, name: Name, record: LeaseRecord) -> LeaseRecord:
         """Create the Lease. Raises Conflict if another replica was faster."""
         path = LEASES.path(name.namespace)
-        return _read_lease(await self._call("POST", path, body=_write_lease(name, record)))
+        body = self._owned(_write_lease(name, record), name)
+        return _read_lease(await self._call("POST", path, body=body))
 
     async def update_lease(self, name: Name, record: LeaseRecord) -> LeaseRecord:
         """Replace the Lease of ``record.version``. Raises Conflict if it changed since."""
         path = LEASES.path(*name)
-        return _read_lease(await self._call("PUT", path, body=_write_lease(name, record)))
+        body = self._owned(_write_lease(name, record), name)
+        return _read_lease(await self._call("PUT", path, body=body))
 
     async def get_secret(self, name: Name) -> SecretRecord | None:
         """Return a Secret; None if there is none."""
         found = await self._get(SECRETS.path(*name))
         return None if found is None else _read_secret(found)
 
-    async def create_secret(self, name: Name, data: Mapping[str, bytes]) -> None:
+    async def create_secret(
+        self,
+        name: Name,
+        data: Mapping[str, bytes],
+        *,
+        type_: str = "Opaque",
+        labels: Mapping[str, str] = NO_LABELS,
+    ) -> None:
         """Create a Secret. Raises Conflict if there is one."""
-        body = _object("v1", "Secret", name) | {"type": "Opaque", "data": _encode_data(data)}
-        await self._call("POST", SECRETS.path(name.namespace), body=body)
+        body: Json = _object("v1", "Secret", name)
+        body |= {"type": type_, "data": _encode_data(data)}
+        metadata: Json = body["metadata"]
+        metadata["labels"] |= labels
+        await self._call("POST", SECRETS.path(name.namespace), body=self._owned(body, name))
 
     async def patch_secret(
-        self, name: Name, data: Mapping[str, bytes], *, version: str
+        self,
+        name: Name,
+        data: Mapping[str, bytes | None],
+        *,
+        version: str,
+        labels: Mapping[str, str] = NO_LABELS,
     ) -> SecretRecord:
-        """Replace parts of a Secret's data. Raises Conflict if it is of another version."""
-        body = {"metadata": {"resourceVersion": version}, "data": _encode_data(data)}
-        path = SECRETS.path(*name)
+        """Replace parts of a Secret's data (None: remove), and of its labels.
+
+        Raises Conflict if it changed since.
+        """
+        metadata: Json = {"resourceVersion": version}
+        if labels:
+            metadata["labels"] = dict(labels)
+        body: Json = {"metadata": metadata, "data": _encode_data(data)}
+        body, path = self._owned(body, name), SECRETS.path(*name)
         return _read_secret(await self._call("PATCH", path, body=body, content_type=_MERGE))
+
+    async def remove(self, resource: Resource, name: Name) -> None:
+        """Delete an object, if it is there."""
+        try:
+            await self._call("DELETE", resource.path(*name))
+        except NotFound:
+            return
+
+    async def any_pod(self, namespace: str, label: str) -> bool:
+        """Say whether a namespace has a Pod with a label."""
+        query = {"labelSelector": label, "limit": "1"}
+        answer = await self._call("GET", PODS.path(namespace), query=query, accept=_METADATA_LIST)
+        return bool(parts(answer, "items"))
+
+    async def get_webhooks(self, name: str, *, mutating: bool = False) -> WebhooksRecord | None:
+        """Return what a configuration of validating or mutating webhooks trusts; None if none."""
+        resource = MUTATING_WEBHOOKS if mutating else WEBHOOKS
+        found = await self._get(resource.path(name=name))
+        return None if found is None else _read_webhooks(found)
+
+    async def patch_webhooks(
+        self, name: str, bundles: Mapping[str, bytes], *, version: str, mutating: bool = False
+    ) -> None:
+        """Replace the caBundle of webhooks, by name. Raises Conflict if it changed since."""
+        webhooks = [
+            {"name": webhook, "clientConfig": {"caBundle": base64.b64encode(bundle).decode()}}
+            for webhook, bundle in bundles.items()
+        ]
+        body = {"metadata": {"resourceVersion": version}, "webhooks": webhooks}
+        resource = MUTATING_WEBHOOKS if mutating else WEBHOOKS
+        path = resource.path(name=name)
+        await self._call("PATCH", path, body=body, content_type=_STRATEGIC)
+
+    async def config_map(self, name: Name) -> Mapping[str, str] | None:
+        """Return the data of a ConfigMap; None if there is none."""
+        found = await self._get(CONFIG_MAPS.path(*name))
+        return None if found is None else dict(part(found, "data"))
 
     async def apply_config_map(self, name: Name, data: Mapping[str, str]) -> str:
         """Create or update a ConfigMap; return its uid."""
-        body = _object("v1", "ConfigMap", name) | {"data": dict(data)}
+        body = self._owned(_object("v1", "ConfigMap", name) | {"data": dict(data)}, name)
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         path = CONFIG_MAPS.path(*name)
         answer = await self._call("PATCH", path, query=query, body=body, content_type=_APPLY)
@@ -217,6 +299,19 @@ class Kube:
         except NotFound:
             return
 
+    async def review_token(self, token: str, *, audience: str) -> str | None:
+        """Return the user of a token that is good for an audience; None if it is not."""
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [audience]},
+        }
+        found = part(await self._call("POST", TOKEN_REVIEWS.path(), body=body), "status")
+        # Who vouches for a token and knows of no audience names none: it is not meant for us.
+        if not found.get("authenticated") or audience not in (found.get("audiences") or ()):
+            return None
+        return str(part(found, "user").get("username", ""))
+
     async def pod_uid(self, name: Name) -> str | None:
         """Return a Pod's uid; None if it is gone."""
         found = await self._get(PODS.path(*name))
@@ -233,9 +328,10 @@ class Kube:
         at: str,
         kind: str = "ConfigMap",
     ) -> None:
-        """Post an Event about a ConfigMap or a Secret; ``at`` is RFC 3339."""
+        """Post an Event about a ConfigMap, a Secret or an object of ours; ``at`` is RFC 3339."""
         namespace = about.namespace
-        involved = {"apiVersion": "v1", "kind": kind, "uid": uid}
+        api_version = API_VERSION if kind in OURS else "v1"
+        involved = {"apiVersion": api_version, "kind": kind, "uid": uid}
         event = {
             "apiVersion": "v1",
             "kind": "Event",
@@ -248,8 +344,17 @@ class Kube:
             "firstTimestamp": at,
             "lastTimestamp": at,
             "source": {"component": FIELD_MANAGER},
+            "reportingComponent": FIELD_MANAGER,
         }
         await self._call("POST", EVENTS.path(namespace), body=event)
+
+    def _owned(self, body: Json, name: Name) -> Json:
+        """Say in an object's body who owns it, if that is in the same namespace."""
+        if self._owner is not None and self._owner[0].namespace == name.namespace:
+            config_map, uid = self._owner
+            owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": config_map.name, "uid": uid}
+            body["metadata"]["ownerReferences"] = [owner]
+        return body
 
     async def _get(self, path: str) -> Json | None:
         try:
@@ -268,8 +373,21 @@ def decode_data(secret: Raw) -> dict[str, bytes]:
     return {key: base64.b64decode(text) for key, text in part(secret, "data").items()}
 
 
-def _encode_data(data: Mapping[str, bytes]) -> dict[str, str]:
-    return {key: base64.b64encode(value).decode() for key, value in data.items()}
+def _encode_data(data: Mapping[str, bytes | None]) -> dict[str, str | None]:
+    return {
+        key: None if value is None else base64.b64encode(value).decode()
+        for key, value in data.items()
+    }
+
+
+def _read_webhooks(found: Json) -> WebhooksRecord:
+    return WebhooksRecord(
+        bundles={
+            each["name"]: base64.b64decode(part(each, "clientConfig").get("caBundle") or "")
+            for each in parts(found, "webhooks")
+        },
+        version=found["metadata"]["resourceVersion"],
+    )
 
 
 def _read_secret(found: Json) -> SecretRecord:
@@ -280,6 +398,7 @@ def _read_secret(found: Json) -> SecretRecord:
         created=datetime.fromisoformat(meta["creationTimestamp"]),
         uid=meta["uid"],
         version=meta["resourceVersion"],
+        labels=part(meta, "labels"),
     )
 
 

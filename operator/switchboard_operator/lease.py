@@ -6,28 +6,33 @@ of two at once impossible. A leader that cannot renew in time stops before anoth
 the store's fence (the epoch) stops one that slept through that.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from random import Random
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
-from switchboard_operator.errors import Conflict, KubeError
+from switchboard_operator.errors import ApiAway, Conflict, KubeError
 from switchboard_operator.kube import LeaseRecord
 from switchboard_policy.compiler.world import Name
 
-DURATION_S: Final = 15
+DURATION_S: Final = 4
 """How long others wait for a leader that says nothing."""
-RENEW_DEADLINE_S: Final = 10.0
+RENEW_DEADLINE_S: Final = 3.0
 """How long a leader goes on without a renewal; shorter than the duration."""
-RETRY_S: Final = 2.0
-"""Between two looks at the Lease, and between two renewals."""
+RETRY_S: Final = 0.5
+"""Between two renewals; others look at the Lease twice as often."""
+TRIES: Final = 3
+"""A call may take this part of the renew deadline: one that hangs leaves time for the next."""
 JITTER: Final = 0.2
 SILENCE_S: Final = 60.0
 """Between two warnings of the same trouble with the Lease."""
 
 log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
 
 
 class Leases(Protocol):
@@ -62,6 +67,24 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """How long a Lease lasts, in seconds.
+
+    ``duration_s`` is how long others wait for a silent leader, and ``renew_deadline_s``, which is
+    less, how long that one goes on without a renewal. ``retry_s`` is between two renewals.
+    """
+
+    duration_s: int = DURATION_S
+    renew_deadline_s: float = RENEW_DEADLINE_S
+    retry_s: float = RETRY_S
+
+    @property
+    def call_s(self) -> float:
+        """How long a call may take."""
+        return self.renew_deadline_s / TRIES
+
+
+@dataclass(frozen=True, slots=True)
 class Clock:
     """Monotonic seconds for what has passed, wall time for what people read, and chance."""
 
@@ -85,12 +108,14 @@ class Leadership:
         *,
         clock: Clock,
         floor: Callable[[], Awaitable[int]],
+        terms: Terms | None = None,
     ) -> None:
         self._leases = leases
         self._name = name
         self._identity = identity
         self._clock = clock
         self._floor = floor
+        self._terms = terms or Terms()
         self._listeners: list[Callable[[], None]] = []
         self._seen: LeaseRecord | None = None
         self._seen_at = 0.0
@@ -119,7 +144,7 @@ class Leadership:
         try:
             while True:
                 await self._round()
-                await self._clock.sleep(RETRY_S * (1 + JITTER * self._clock.random.random()))
+                await self._clock.sleep(self._wait_s())
         finally:
             await self._release()
 
@@ -131,6 +156,9 @@ class Leadership:
             self._changed()
 
     async def _round(self) -> None:
+        # Past its term a replica may not go on with its epoch, even if nobody took the Lease: what
+        # came meanwhile was neither published nor reported, and a new epoch does all of it.
+        self._step_down_if_past(self._valid_until)
         try:
             if self._epoch is None:
                 await self._try_to_gain()
@@ -142,8 +170,15 @@ class Leadership:
             if self._warned_at is not None:
                 log.info("the Lease %s: in reach again", self._name)
                 self._warned_at = None
-        if self._epoch is not None and self._clock.monotonic() >= self._valid_until:
-            self.step_down(f"the Lease was not renewed for {RENEW_DEADLINE_S:.0f} s")
+        self._step_down_if_past(self._valid_until)
+
+    def _wait_s(self) -> float:
+        """Return the time until the next round: by chance, so that replicas do not keep step."""
+        wait_s = self._terms.retry_s * (1 + JITTER * self._clock.random.random())
+        if self._epoch is not None:
+            return wait_s
+        left_s = self._seen_at + self._duration_s() - self._clock.monotonic()
+        return min(wait_s / 2, left_s) if left_s > 0 else wait_s / 2
 
     def _warn(self, error: KubeError) -> None:
         now = self._clock.monotonic()
@@ -153,48 +188,93 @@ class Leadership:
 
     async def _try_to_gain(self) -> None:
         began = self._clock.monotonic()
-        held = await self._leases.get_lease(self._name)
+        held = await self._in_time(self._leases.get_lease(self._name))
         self._look(held, began)
         if held is not None and not self._is_free(held, began):
             return
         known = held.epoch if held else 0
         record = self._record(
-            epoch=max(known, await self._floor()) + 1,
+            epoch=max(known, await self._floor_in_time()) + 1,
             transitions=held.transitions + 1 if held else 0,
             version=held.version if held else "",
         )
+        write = self._leases.update_lease if held else self._leases.create_lease
+        began = self._clock.monotonic()
         try:
-            write = self._leases.update_lease if held else self._leases.create_lease
-            self._look(await write(self._name, record), began)
+            self._look(await self._in_time(write(self._name, record)), began)
         except Conflict:
             return
-        self._epoch, self._valid_until = record.epoch, began + RENEW_DEADLINE_S
+        self._epoch, self._valid_until = record.epoch, began + self._terms.renew_deadline_s
         log.info("leading with epoch %d as %s", record.epoch, self._identity)
         self._changed()
 
     async def _renew(self, epoch: int) -> None:
-        began = self._clock.monotonic()
-        assert self._seen is not None  # noqa: S101 - a leader has seen its Lease
-        record = replace(self._seen, renewed=self._timestamp(), epoch=epoch)
-        try:
-            self._look(await self._leases.update_lease(self._name, record), began)
-            self._valid_until = began + RENEW_DEADLINE_S
-        except Conflict:
-            held = await self._leases.get_lease(self._name)
-            self._look(held, began)
-            if held is None or held.holder != str(self._identity):
-                self.step_down(f"the Lease is held by {held.holder if held else 'nobody'}")
+        valid_until = self._valid_until
+        if await self._write_own(str(self._identity), epoch):
+            # One that came too late is none.
+            self._step_down_if_past(valid_until)
+            return
+        holder = self.holder or "nobody"
+        self.step_down(f"the Lease is held by {holder}")
+
+    def _step_down_if_past(self, valid_until: float) -> None:
+        if self._epoch is not None and self._clock.monotonic() >= valid_until:
+            self.step_down(f"the Lease was not renewed for {self._terms.renew_deadline_s:g} s")
 
     async def _release(self) -> None:
-        if self._epoch is None or self._seen is None:
+        if self._epoch is None:
             return
         epoch, self._epoch = self._epoch, None
         self._changed()
-        record = replace(self._seen, holder="", renewed=self._timestamp(), epoch=epoch)
         try:
-            await self._leases.update_lease(self._name, record)
+            await self._write_own("", epoch)
         except KubeError as error:
             log.warning("the Lease %s was not released: %s", self._name, error)
+
+    async def _write_own(self, holder: str, epoch: int) -> bool:
+        """Write this replica's own Lease; False where it is another's by now, or gone.
+
+        A call whose answer was lost may have changed it, and so may a person.
+        """
+        for _ in range(TRIES):
+            began = self._clock.monotonic()
+            assert self._seen is not None  # noqa: S101 - a leader has seen its Lease
+            record = replace(
+                self._seen,
+                holder=holder,
+                duration_s=self._terms.duration_s,
+                renewed=self._timestamp(),
+                epoch=epoch,
+            )
+            try:
+                self._look(
+                    await self._in_time(self._leases.update_lease(self._name, record)), began
+                )
+            except Conflict:
+                held = await self._in_time(self._leases.get_lease(self._name))
+                self._look(held, began)
+                if held is None or held.holder != str(self._identity):
+                    return False
+            else:
+                self._valid_until = began + self._terms.renew_deadline_s
+                return True
+        return True
+
+    async def _in_time(self, call: Awaitable[_Answer]) -> _Answer:
+        """Await a call, but not for so long that there would be no time for another."""
+        try:
+            async with asyncio.timeout(self._terms.call_s):
+                return await call
+        except TimeoutError as error:
+            raise ApiAway(f"no answer within {self._terms.call_s:g} s") from error
+
+    async def _floor_in_time(self) -> int:
+        """Return the store's epoch; 0 of a store that hangs, as of one that is away."""
+        try:
+            async with asyncio.timeout(self._terms.call_s):
+                return await self._floor()
+        except TimeoutError:
+            return 0
 
     def _look(self, record: LeaseRecord | None, at: float) -> None:
         if record is None or self._seen is None or record.version != self._seen.version:
@@ -203,13 +283,17 @@ class Leadership:
     def _is_free(self, held: LeaseRecord, now: float) -> bool:
         if held.holder in ("", str(self._identity)) or self._identity.replaces(held.holder):
             return True
-        return now - self._seen_at > (held.duration_s or DURATION_S)
+        return now - self._seen_at >= self._duration_s()
+
+    def _duration_s(self) -> float:
+        """Return for how long the holder's last word counts; the holder says it."""
+        return (self._seen.duration_s if self._seen else 0) or self._terms.duration_s
 
     def _record(self, *, epoch: int, transitions: int, version: str) -> LeaseRecord:
         now = self._timestamp()
         return LeaseRecord(
             holder=str(self._identity),
-            duration_s=DURATION_S,
+            duration_s=self._terms.duration_s,
             acquired=now,
             renewed=now,
             transitions=transitions,

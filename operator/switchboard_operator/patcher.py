@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from switchboard_operator import status
+from switchboard_operator import rendering, status
 from switchboard_operator.errors import ApiRefused, Conflict, KubeError, NotFound
 from switchboard_operator.inventory import Inventory
 from switchboard_operator.lease import Clock
@@ -19,7 +21,10 @@ CATCH_UP_PER_S: Final = 500
 CATCH_UP_S: Final = 60.0
 """The first pass is over after this at the latest."""
 COUNTS_EVERY_S: Final = 10.0
-"""Numbers of endpoints and pods move all the time; an object's are written this often at most."""
+"""Numbers of endpoints and pods move all the time; an object's are written this often at most.
+
+So is a status that somebody else overwrites: two who disagree must not keep the server busy.
+"""
 WORKERS: Final = 6
 RETRY_FIRST_S: Final = 0.5
 RETRY_MAX_S: Final = 30.0
@@ -39,11 +44,37 @@ class Objects(Protocol):
         ...
 
 
+Written = Callable[[ObjectKey, str, Status | None, Status], None]
+"""Is told of an object and its uid, what its status was, and what it is now."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What this leader said of an object last, and at which version the object carries it.
+
+    ``at`` is when it was written, long ago if the object carried it already.
+    """
+
+    uid: str
+    status: Status
+    version: int
+    at: float = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """An object whose writes fail: how often in a row, and until when it is left alone."""
+
+    failures: int
+    until: float
+
+
 class Patcher:
     """The statuses that are to be written, and the workers that write them.
 
     ``leads`` says whether this replica may write; ``done`` is told each outcome for the metrics,
-    ``changed`` is called where the answer to a patch shows an edit that no watch has shown yet.
+    ``written`` what changed; ``changed`` is called where the answer to a patch shows an edit that
+    no watch has shown yet.
     """
 
     def __init__(
@@ -54,6 +85,7 @@ class Patcher:
         clock: Clock,
         leads: Callable[[], bool],
         done: Callable[[str], None],
+        written: Written,
         changed: Callable[[], None],
     ) -> None:
         self._objects = objects
@@ -61,24 +93,35 @@ class Patcher:
         self._clock = clock
         self._leads = leads
         self._done = done
+        self._told = written
         self._changed = changed
-        self._wanted: dict[ObjectKey, Status] = {}
-        self._later: dict[ObjectKey, Status] = {}
-        self._sent: dict[ObjectKey, tuple[str, Status, float]] = {}
-        self._busy: set[ObjectKey] = set()
+        self._wanted = OrderedDict[ObjectKey, Status]()
+        """The last one goes first."""
+        self._later = dict[ObjectKey, tuple[Status, float]]()
+        self._said = dict[ObjectKey, _Said]()
+        self._rests = dict[ObjectKey, _Rest]()
+        self._busy = dict[ObjectKey, Status | None]()
+        """What is being written, with what was wanted of the object since."""
         self._wake = asyncio.Condition()
         self._next_at = 0.0
         self._catch_up = set[ObjectKey]()
         self._catch_up_until = 0.0
-        self._failures = 0
 
     def restart(self, objects: Iterable[ObjectKey]) -> None:
         """Forget what was to be written; until each of these was written once, it goes fast."""
-        self._wanted.clear()
-        self._later.clear()
-        self._sent.clear()
+        for known in (self._wanted, self._later, self._said, self._rests):
+            known.clear()
+        self._busy = dict.fromkeys(self._busy)
         self._catch_up = set(objects)
         self._catch_up_until = self._clock.monotonic() + CATCH_UP_S
+
+    def forget(self, key: ObjectKey) -> None:
+        """Forget an object that is gone."""
+        for known in (self._wanted, self._later, self._said, self._rests):
+            known.pop(key, None)
+        self._catch_up.discard(key)
+        if key in self._busy:
+            self._busy[key] = None
 
     @property
     def waiting(self) -> int:
@@ -87,36 +130,39 @@ class Patcher:
 
     def held(self, key: ObjectKey) -> Status | None:
         """Return the status that an object carries, as far as it is one of ours."""
-        return status.read(self._inventory.status(key))
+        return rendering.read(self._inventory.status(key))
+
+    def said(self, key: ObjectKey) -> Status | None:
+        """Return what this leader said of an object last, else what the object carries."""
+        found, said = self._inventory.get(key), self._said.get(key)
+        if found is not None and said is not None and said.uid == found.uid:
+            return said.status
+        return self.held(key)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica writes statuses at the moment."""
+        return self._leads()
 
     async def want(self, key: ObjectKey, wanted: Status) -> None:
         """Have this status written, unless the object carries it or was just given it."""
-        found = self._inventory.get(key)
-        if found is None:
-            return
-        self._wanted.pop(key, None)
-        self._later.pop(key, None)
-        uid, sent, sent_at = self._sent.get(key, ("", None, float("-inf")))
-        if uid == found.uid and sent == wanted:
-            return
-        difference = status.differs(self.held(key), wanted)
-        if difference is Difference.NONE:
-            return
-        recently = self._clock.monotonic() - sent_at < COUNTS_EVERY_S
-        if difference is Difference.COUNTS and uid == found.uid and recently:
-            self._later[key] = wanted
-            return
-        self._wanted[key] = wanted
-        async with self._wake:
-            self._wake.notify()
+        if key in self._busy:
+            # What is under way decides what is lacking then.
+            self._busy[key] = wanted
+        elif self._queue(key, wanted):
+            async with self._wake:
+                self._wake.notify()
 
     async def release_later(self) -> None:
-        """Let counts go out whose time has come; to be called every second or so."""
+        """Let go out whose time has come; to be called every second or so."""
         now = self._clock.monotonic()
-        for key, wanted in list(self._later.items()):
-            _, _, sent_at = self._sent.get(key, ("", None, float("-inf")))
-            if now - sent_at >= COUNTS_EVERY_S:
-                await self.want(key, wanted)
+        for key, (wanted, not_before) in list(self._later.items()):
+            if not_before <= now:
+                self._queue_last(key, wanted)
+        self._mend()
+        if self._wanted:
+            async with self._wake:
+                self._wake.notify_all()
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -124,51 +170,117 @@ class Patcher:
             for _ in range(WORKERS):
                 group.create_task(self._work())
 
+    def _queue(self, key: ObjectKey, wanted: Status) -> bool:
+        """Queue what an object lacks, now or for later; say whether it is due now."""
+        self._wanted.pop(key, None)
+        self._later.pop(key, None)
+        found = self._inventory.get(key)
+        if found is None:
+            self.forget(key)
+            return False
+        version, said = self._inventory.version(key), self._said.get(key)
+        if said is not None and said.uid != found.uid:
+            said = None
+        again = said is not None and said.status == wanted
+        if again and said is not None and version <= said.version:
+            # The server may have made something else of it; asking again would change nothing.
+            return False
+        difference = status.differs(self.held(key), wanted)
+        if difference is Difference.NONE:
+            self._rests.pop(key, None)
+            self._catch_up.discard(key)
+            at = said.at if said is not None else float("-inf")
+            self._said[key] = _Said(found.uid, wanted, version, at)
+            return False
+        not_before = self._rests[key].until if key in self._rests else float("-inf")
+        if said is not None and (again or difference is Difference.COUNTS):
+            not_before = max(not_before, said.at + COUNTS_EVERY_S)
+        if not_before > self._clock.monotonic():
+            self._later[key] = wanted, not_before
+            return False
+        self._wanted[key] = wanted
+        return True
+
+    def _queue_last(self, key: ObjectKey, wanted: Status) -> None:
+        """Queue behind all that is new: what fails, only counts, or was said before."""
+        if self._queue(key, wanted):
+            self._wanted.move_to_end(key, last=False)
+
+    def _mend(self) -> None:
+        """Say once more what somebody else has overwritten."""
+        overwritten = self._inventory.rewritten()
+        if not self._leads():
+            # Another leader's words; what this one said is nothing to go by any more.
+            self._said.clear()
+            return
+        for key in overwritten - self._wanted.keys() - self._later.keys() - self._busy.keys():
+            said, found = self._said.get(key), self._inventory.get(key)
+            if (
+                said is not None
+                and found is not None
+                and found.generation == said.status.generation
+            ):
+                self._queue_last(key, said.status)
+
     async def _work(self) -> None:
         while True:
             async with self._wake:
-                while self._pick() is None:
+                while not self._wanted:
                     await self._wake.wait()
             await self._take_turn()
-            if (key := self._pick()) is None:
+            if not self._wanted:
                 continue
-            self._busy.add(key)
+            key, wanted = self._wanted.popitem()
+            self._busy[key] = None
             try:
-                await self._write(key, self._wanted.pop(key))
+                lacking = await self._write(key, wanted)
             finally:
-                self._busy.discard(key)
+                since = self._busy.pop(key)
+            if (newest := since or lacking) is not None:
+                self._queue(key, newest)
 
-    def _pick(self) -> ObjectKey | None:
-        return next((key for key in reversed(self._wanted) if key not in self._busy), None)
-
-    async def _write(self, key: ObjectKey, wanted: Status) -> None:
+    async def _write(self, key: ObjectKey, wanted: Status) -> Status | None:
+        """Write a status; return it if that is to be tried once more."""
         found = self._inventory.get(key)
         if found is None or not self._leads():
-            return
-        held = parts(self._inventory.status(key), "conditions")
-        body = status.render(wanted, held, now=self._clock.now())
+            # The next epoch reports every object.
+            return None
         try:
-            now_is = await self._put(key, found.uid, body)
+            before, now_is = await self._put(key, found.uid, wanted)
         except (NotFound, Conflict):
             self._done("gone")
         except KubeError as error:
             self._done("failed")
-            await self._retry(key, wanted, error)
+            log.warning("status of %s: %s", key, error)
+            return self._after(key, wanted, error)
         else:
-            self._failures = 0
+            self._rests.pop(key, None)
             self._catch_up.discard(key)
             self._done("written")
-            self._sent[key] = (found.uid, wanted, self._clock.monotonic())
-            if self._inventory.take(key.kind, now_is):
+            self._note(key, found.uid, wanted, version=int(now_is["metadata"]["resourceVersion"]))
+            self._told(key, found.uid, before, wanted)
+            if self._inventory.update(key.kind, now_is):
                 self._changed()
+        return None
 
-    async def _put(self, key: ObjectKey, uid: str, body: Any) -> Any:
+    async def _put(self, key: ObjectKey, uid: str, wanted: Status) -> tuple[Status | None, Any]:
+        """Return what the status was, as far as is known, and the object as it is now."""
+        before, body = self.held(key), self._render(key, wanted)
         version = self._inventory.version(key)
         try:
-            return await self._objects.replace_status(key, uid=uid, version=version, status=body)
+            return before, await self._objects.replace_status(
+                key, uid=uid, version=version, status=body
+            )
         except Conflict:
-            # Somebody wrote since; the status is so all the same, unless it is another object.
-            return await self._objects.patch_status(key, uid=uid, status=body)
+            # Somebody wrote since: if it was another leader, what this one knows is old.
+            if not self._leads():
+                raise
+        before, body = self.held(key), self._render(key, wanted)
+        return before, await self._objects.patch_status(key, uid=uid, status=body)
+
+    def _render(self, key: ObjectKey, wanted: Status) -> Any:
+        held = parts(self._inventory.status(key), "conditions")
+        return rendering.render(wanted, held, now=self._clock.now())
 
     async def _take_turn(self) -> None:
         now = self._clock.monotonic()
@@ -178,17 +290,21 @@ class Patcher:
         if turn_at > now:
             await self._clock.sleep(turn_at - now)
 
-    async def _retry(self, key: ObjectKey, wanted: Status, error: KubeError) -> None:
-        self._failures += 1
-        log.warning("status of %s: %s", key, error)
+    def _after(self, key: ObjectKey, wanted: Status, error: KubeError) -> Status | None:
+        """Let an object rest whose write failed, longer each time."""
+        found = self._inventory.get(key)
+        if found is None:
+            return None
         if isinstance(error, ApiRefused) and error.status in (400, 422):
             # The server will refuse the same words again: the next change brings others.
-            self._sent[key] = (self._uid(key), wanted, self._clock.monotonic())
-            return
-        delay_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(self._failures, 8))
-        await self._clock.sleep(delay_s * (0.5 + self._clock.random.random()))
-        self._wanted.setdefault(key, wanted)
+            self._note(key, found.uid, wanted, version=self._inventory.version(key))
+            return None
+        failures = self._rests[key].failures + 1 if key in self._rests else 1
+        delay_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(failures, 8))
+        delay_s *= 0.5 + self._clock.random.random()
+        self._rests[key] = _Rest(failures, self._clock.monotonic() + delay_s)
+        return wanted
 
-    def _uid(self, key: ObjectKey) -> str:
-        found = self._inventory.get(key)
-        return found.uid if found else ""
+    def _note(self, key: ObjectKey, uid: str, wanted: Status, *, version: int) -> None:
+        if self._inventory.get(key) is not None:
+            self._said[key] = _Said(uid, wanted, version, self._clock.monotonic())

@@ -12,6 +12,7 @@ from typing import Final
 
 from switchboard_policy.codec import Encoded
 from switchboard_policy.compiler.compile import Compilation, Compiler
+from switchboard_policy.compiler.sidecars import SidecarCompiler
 from switchboard_policy.compiler.world import Gateway, World
 from switchboard_policy.names import gateway_scope
 from switchboard_policy.seal import Keyring
@@ -32,19 +33,25 @@ class Placed:
 
 
 class Publication:
-    """One gateway: compiled here, published when this replica leads.
+    """One scope: compiled here, published when this replica leads.
 
-    ``keyring`` returns the scope's keys of the moment, the same object until they change.
+    ``keyring`` returns the scope's keys of the moment, the same object until they change. The scope
+    is that of the gateway, or with ``sidecars`` that of a namespace's sidecars.
     """
 
     def __init__(
-        self, gateway: Gateway, keyring: Callable[[], Keyring], store: StoreWriter
+        self,
+        gateway: Gateway,
+        keyring: Callable[[], Keyring],
+        store: StoreWriter,
+        *,
+        sidecars: SidecarCompiler | None = None,
     ) -> None:
         self.gateway = gateway
-        self.scope = gateway_scope(gateway.name)
+        self.scope = gateway_scope(gateway.name) if sidecars is None else sidecars.scope
         self._store = store
         self._keyring = keyring
-        self._compiler = Compiler(gateway, keyring())
+        self.compiler = Compiler(gateway, keyring()) if sidecars is None else sidecars
         self._epoch = 0
         self._signed: tuple[str, Revision] | None = None
         self._placed: dict[Channel, dict[str, Placed]] = {channel: {} for channel in CHANNELS}
@@ -53,8 +60,8 @@ class Publication:
 
     def compile(self, world: World) -> bool:
         """Compile; say whether anything came out differently."""
-        self._compiler.rekey(self._keyring())
-        before, self.compilation = self.compilation, self._compiler.compile(world)
+        self.compiler.rekey(self._keyring())
+        before, self.compilation = self.compilation, self.compiler.compile(world)
         return before is not self.compilation
 
     @property
@@ -146,11 +153,13 @@ class Publication:
             return set()
         revision = await self._store.publish(self.scope, channel, epoch=epoch, changes=changes)
         self._revision[channel] = revision
+        # Each has the revision of its own line: the next leader will find no other one.
+        fields = self._store.fields(self.scope, channel)
         for key, encoded in changes.items():
             if encoded is None:
                 del placed[key]
             else:
-                placed[key] = Placed(encoded.digest, revision)
+                placed[key] = Placed(encoded.digest, fields[key].revision)
         return set(changes)
 
     async def _adopt(self, channel: Channel, epoch: int) -> set[str]:

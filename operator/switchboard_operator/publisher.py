@@ -5,7 +5,8 @@ nothing. Where things are is in ``switchboard_policy.store.layout``; why, in
 docs/adr/0004-store-layout.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -13,15 +14,19 @@ import msgspec
 from switchboard_policy.errors import Deposed
 from switchboard_policy.store import (
     CHANNELS,
+    WORDS_KEPT_MS,
     ZERO,
     Channel,
     Head,
+    Heard,
     Line,
     Manifest,
     PodSeen,
     Revision,
+    StoreRefused,
+    Word,
 )
-from switchboard_policy.store.connect import Script, StoreClient, StoreRefused
+from switchboard_policy.store.connect import Script, StoreClient
 from switchboard_policy.store.layout import (
     LOG_LINES_MAX,
     channel_keys,
@@ -30,6 +35,8 @@ from switchboard_policy.store.layout import (
     read_fields,
     read_head,
     read_pod,
+    read_word,
+    word_parts,
 )
 from switchboard_policy.store.ledger import Edit, Rewrite
 from switchboard_policy.store.writer import At, Keyrings, LedgerWriter, Tail
@@ -255,7 +262,12 @@ class RedisStore(LedgerWriter):
             ("HGETALL", keys.pods), ("ZRANGE", keys.seen, 0, -1, "WITHSCORES"), atomic=True
         )
         now_ms = await self._client.now_ms(keys.seen)
-        ages_ms = {name: now_ms - int(float(at_ms)) for name, at_ms in _pairs(seen).items()}
+        # Pods write the scores, and an infinite one is no integer.
+        ages_ms = {
+            name: now_ms - int(float(at_ms))
+            for name, at_ms in _pairs(seen).items()
+            if isfinite(float(at_ms))
+        }
         return [
             PodSeen(pod=pod, age_ms=ages_ms.get(name, now_ms))
             for name, raw in records.items()
@@ -267,14 +279,33 @@ class RedisStore(LedgerWriter):
         keys = pod_keys(scope)
         await self._client.pipeline(("HDEL", keys.pods, pod), ("ZREM", keys.seen, pod), atomic=True)
 
-    async def wait_for_acks(self, scopes: Sequence[str], *, timeout_ms: int) -> set[str]:
+    async def wait_for_acks(
+        self, scopes: Sequence[str], *, timeout_ms: int
+    ) -> Mapping[str, Set[str]]:
         """See ``StoreWriter.wait_for_acks``."""
         streams = {pod_keys(scope).acks: scope for scope in scopes}
         after = {key: self._acks_read.get(scope, "0-0") for key, scope in streams.items()}
         found = await self._client.streams(after, timeout_ms=timeout_ms)
-        news = {streams[key]: acks[-1][0].decode() for key, acks in found.items()}
-        self._acks_read |= news
-        return set(news)
+        self._acks_read |= {streams[key]: acks[-1][0].decode() for key, acks in found.items()}
+        return {
+            streams[key]: {parts.get(b"pod", b"").decode(errors="replace") for _, parts in acks}
+            for key, acks in found.items()
+        }
+
+    async def share(self, scope: str, word: Word) -> None:
+        """Tell all pods of a scope: see ``StoreReader.share``."""
+        words, oldest_ms = pod_keys(scope).words, word.said_ms - WORDS_KEPT_MS
+        await self._client.pipeline(("XADD", words, "MINID", oldest_ms, "*", *word_parts(word)))
+
+    async def shared(self, scope: str, after: str, *, timeout_ms: int) -> Heard:
+        """Wait for what the pods of a scope tell: see ``StoreReader.shared``."""
+        words, last = pod_keys(scope).words, after or "0-0"
+        found = (await self._client.streams({words: last}, timeout_ms=timeout_ms)).get(words, ())
+        return Heard(
+            words=[read_word(parts) for _, parts in found],
+            after=found[-1][0].decode() if found else last,
+            at_ms=await self._client.now_ms(words),
+        )
 
     async def _stage(self, staged: str, step: Rewrite) -> None:
         await self._client.pipeline(("DEL", staged))

@@ -4,11 +4,12 @@ What is in force must survive a restart of the operator and a flush of the store
 holds the bad edit by then.
 """
 
+import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from switchboard_operator.errors import KubeError
+from switchboard_operator.errors import ApiRefused, Forbidden, KubeError
 from switchboard_operator.inventory import Inventory, OurObject
 from switchboard_operator.kube import LastGood, last_good_name
 from switchboard_operator.resources import Kind, ObjectKey
@@ -41,6 +42,7 @@ class Quarantine:
         self._inventory = inventory
         self._kept: dict[ObjectKey, str] = {}
         self._due: set[ObjectKey] = set()
+        self._settling = asyncio.Lock()
 
     async def load(self, namespaces: Iterable[str]) -> None:
         """Read what is kept, before the objects themselves are read. Raises KubeError."""
@@ -56,22 +58,33 @@ class Quarantine:
         """Have ``settle`` look at these objects."""
         self._due.update(edited)
 
-    async def settle(self) -> None:
-        """Keep and drop what is due; what fails stays due."""
-        for key in list(self._due):
-            try:
-                await self._settle(key, self._inventory.get(key))
-            except KubeError as error:
-                log.warning("the last good spec of %s: %s", key, error)
-                return
-            self._due.discard(key)
+    async def settle(self, leads: Callable[[], bool]) -> None:
+        """Keep and drop what is due, as long as this replica leads; what fails stays due."""
+        async with self._settling:
+            forbidden = set[str]()
+            for key in list(self._due):
+                if key.name.namespace in forbidden:
+                    continue
+                if not leads():
+                    return
+                # Before the calls: an edit amid them makes it due again.
+                self._due.discard(key)
+                try:
+                    await self._settle(key, self._inventory.get(key))
+                except KubeError as error:
+                    log.warning("the last good spec of %s: %s", key, error)
+                    self._due.add(key)
+                    if not isinstance(error, ApiRefused):
+                        return
+                    if isinstance(error, Forbidden):
+                        forbidden.add(key.name.namespace)
 
     async def _settle(self, key: ObjectKey, found: OurObject | None) -> None:
         kept = self._kept.get(key)
         good = found.last_good if found is not None and found.problems else None
         if kept is not None and (good is None or found is None or kept != found.uid):
             await self._revisions.drop_last_good(last_good_name(key, kept))
-            del self._kept[key]
+            self._kept.pop(key, None)
             kept = None
         if kept is None and found is not None and good is not None:
             spec = good.model_dump(mode="json", by_alias=True, exclude_unset=True)

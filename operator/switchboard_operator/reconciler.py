@@ -9,9 +9,11 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Final
 
+from switchboard_operator.client_secrets import count_clients
 from switchboard_operator.credentials import ScopeKeys
 from switchboard_operator.dataplanes import DataPlanes
 from switchboard_operator.errors import KubeError
@@ -21,11 +23,13 @@ from switchboard_operator.publication import Publication
 from switchboard_operator.quarantine import Quarantine
 from switchboard_operator.reporter import Reporter
 from switchboard_operator.resources import ObjectKey
+from switchboard_operator.sidecar_scopes import SidecarScopes
 from switchboard_operator.telemetry import Telemetry
 from switchboard_policy.errors import Deposed, Malformed
 from switchboard_policy.store import StoreWriter
 
 UPKEEP_EVERY_S: Final = 5.0
+SUMMARY_TICK_S: Final = 1.0
 THOROUGH_EVERY_S: Final = 60.0
 COLLECT_EVERY_S: Final = 600.0
 ACKS_TIMEOUT_MS: Final = 5_000
@@ -68,11 +72,19 @@ class Reconciler:
         self._keyed_epoch: int | None = None
         self._reported_epoch: int | None = None
         self._writing = asyncio.Lock()
+        self._away: str | None = None
+        """Why the store does not answer, "" if it does; None before an epoch's first upkeep."""
         self._failures = 0
+        self._retry: asyncio.TimerHandle | None = None
         self._thorough_at = self._collect_at = clock.monotonic()
         self.published = asyncio.Event()
         """Set once this replica published what it knows."""
+        self.keep(None)
         leadership.listen(self.mark)
+
+    def keep(self, sidecars: SidecarScopes | None) -> None:
+        """Take care of these scopes, too; to be said before ``run``."""
+        self._sidecars = sidecars
 
     def mark(self) -> None:
         """Have a pass: the world changed, or this replica's role did."""
@@ -86,7 +98,10 @@ class Reconciler:
             group.create_task(self._pass_forever())
             group.create_task(self._follow_acks())
             group.create_task(self._keep_up())
+            group.create_task(self._keep_summaries())
             group.create_task(self._reporter.run())
+            if self._sidecars is not None:
+                group.create_task(self._sidecars.run())
 
     async def _pass_forever(self) -> None:
         self.mark()
@@ -110,9 +125,12 @@ class Reconciler:
             return
         self._telemetry.epoch.set(epoch)
         self._quarantine.touch(self._unreported)
-        if await self._publish(epoch, since):
-            await self._report(epoch)
-            await self._quarantine.settle()
+        if await self._publish(epoch, since) and self._leads(epoch):
+            await self._report(epoch, since)
+            await self._quarantine.settle(partial(self._leads, epoch))
+
+    def _leads(self, epoch: int) -> bool:
+        return self._leadership.epoch == epoch
 
     async def _load_keys(self) -> None:
         """Read the keys once an epoch: another leader may have rotated them since the last time."""
@@ -137,6 +155,8 @@ class Reconciler:
                     if self._reported_epoch != epoch:
                         await planes.refresh()
                     changed |= await publication.publish(epoch)
+            if self._sidecars is not None:
+                await self._sidecars.publish(epoch)
         except Deposed as error:
             self._leadership.step_down(str(error))
             return False
@@ -156,12 +176,15 @@ class Reconciler:
         self._unreported |= self._reporter.dependants(changed)
         return True
 
-    async def _report(self, epoch: int) -> None:
+    async def _report(self, epoch: int, since: float | None) -> None:
         due, self._unreported = self._unreported, set[ObjectKey]()
         if self._reported_epoch != epoch:
-            self._reported_epoch = epoch
+            self._reported_epoch, self._away = epoch, None
             due |= self._reporter.restart()
-        await self._reporter.report(due)
+            for _, planes, _ in self._gateways:
+                planes.restart()
+        self._reporter.report_clients()
+        await self._reporter.report(due, since=since)
 
     def _store_failed(self, error: ConnectionError) -> None:
         self._failures += 1
@@ -169,19 +192,32 @@ class Reconciler:
         delay_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(self._failures, 8))
         delay_s *= 0.5 + self._clock.random.random()
         self._reporter.trouble = f"the store does not answer ({error}); trying again"
-        log.warning("the store: %s; again in %.1f s", error, delay_s)
-        asyncio.get_running_loop().call_later(delay_s, self.mark)
+        loop = asyncio.get_running_loop()
+        # One wait at a time: with one more for each failed upkeep, an outage would grow busy.
+        if self._retry is None or self._retry.when() <= loop.time():
+            log.warning("the store: %s; again in %.1f s", error, delay_s)
+            self._retry = loop.call_later(delay_s, self.mark)
 
     async def _follow_acks(self) -> None:
-        planes = {each.scope: each for _, each, _ in self._gateways}
+        planes, away = {each.scope: each for _, each, _ in self._gateways}, False
         while True:
             try:
-                news = await self._store.wait_for_acks(list(planes), timeout_ms=ACKS_TIMEOUT_MS)
-                moved = [await planes[scope].refresh() for scope in news or planes]
+                # One that was away is only asked whether it answers.
+                wait_ms = 1 if away else ACKS_TIMEOUT_MS
+                news = await self._store.wait_for_acks(list(planes), timeout_ms=wait_ms)
+                moved = [
+                    await planes[scope].refresh(news.get(scope, frozenset()))
+                    for scope in news or planes
+                ]
             except ConnectionError as error:
                 log.debug("waiting for acks: %s", error)
+                away = True
                 await self._clock.sleep(ACKS_RETRY_S)
                 continue
+            if away:
+                # What could not be published need not wait for its turn.
+                away = False
+                self.mark()
             if any(moved) and self._leadership.epoch is not None:
                 await self._reporter.report(self._reporter.waiting())
 
@@ -190,21 +226,52 @@ class Reconciler:
             await self._clock.sleep(UPKEEP_EVERY_S)
             epoch = self._leadership.epoch
             self._telemetry.leader.set(epoch is not None)
+            if epoch is None:
+                # Another replica knows; what this one knew would contradict it.
+                self._telemetry.dataplanes.clear()
+                self._telemetry.clients.clear()
+                self._telemetry.sidecars.clear()
             if epoch is None or epoch != self._reported_epoch:
                 continue
             try:
-                await self._mend(epoch)
-                await self._look_after_pods()
-                await self._quarantine.settle()
-                await self._rotate_keys()
+                await self._upkeep(epoch)
             except Deposed as error:
                 self._leadership.step_down(str(error))
-            except ConnectionError as error:
-                self._store_failed(error)
-            except KubeError as error:
-                log.warning("upkeep: %s", error)
 
-    async def _mend(self, epoch: int) -> None:
+    async def _keep_summaries(self) -> None:
+        """Look at the pods oftener than at all else: who waits for a pod wants to know at once."""
+        while True:
+            await self._clock.sleep(SUMMARY_TICK_S)
+            epoch = self._leadership.epoch
+            if epoch is not None and epoch == self._reported_epoch and self._away is not None:
+                await self._summarise(epoch, store=self._away)
+
+    async def _upkeep(self, epoch: int) -> None:
+        away = ""
+        try:
+            lost = await self._mend(epoch)
+            await _attempt("forgetting pods", self._forget_gone_pods())
+            await self._keep_sidecars(epoch, lost=lost)
+        except ConnectionError as error:
+            self._store_failed(error)
+            away = str(error) or type(error).__name__
+        if not self._leads(epoch):
+            # Another replica may have led for long: this one was stopped, and says nothing old.
+            return
+        self._away = away
+        if not away:
+            await self._quarantine.settle(partial(self._leads, epoch))
+            await self._rotate_keys()
+
+    async def _keep_sidecars(self, epoch: int, *, lost: bool) -> None:
+        if self._sidecars is None or not self._leads(epoch):
+            return
+        await self._sidecars.upkeep(epoch, lost=lost)
+        for state, count in self._sidecars.counts().items():
+            self._telemetry.sidecars.labels(state).set(count)
+
+    async def _mend(self, epoch: int) -> bool:
+        """Write again what the store lost; say whether it lost anything."""
         now = self._clock.monotonic()
         if thoroughly := now - self._thorough_at >= THOROUGH_EVERY_S:
             self._thorough_at = now
@@ -218,6 +285,7 @@ class Reconciler:
             self._collect_at = now
         if changed:
             await self._reporter.report(self._reporter.dependants(changed))
+        return bool(changed)
 
     async def _rotate_keys(self) -> None:
         if self._failures:
@@ -225,21 +293,48 @@ class Reconciler:
             return
         for publication, planes, keys in self._gateways:
             scope, overruled = publication.scope, keys.overruled
-            if await keys.turn(planes.pods, publication.signed):
-                self.mark()
+            await _attempt(f"the keys of {scope}", self._turn(keys, planes, publication))
             self._telemetry.scope_keys.labels(scope).set(len(keys.keyring().ids))
             self._telemetry.scope_key_created.labels(scope).set(keys.created.timestamp())
             self._telemetry.scope_key_waits.labels(scope).set(len(keys.waiting_for))
             self._telemetry.scope_key_overruled.labels(scope).inc(keys.overruled - overruled)
 
-    async def _look_after_pods(self) -> None:
+    async def _turn(self, keys: ScopeKeys, planes: DataPlanes, publication: Publication) -> None:
+        if await keys.turn(planes.pods, publication.signed):
+            self.mark()
+
+    async def _forget_gone_pods(self) -> None:
+        gone = [await planes.forget_gone() for _, planes, _ in self._gateways]
+        if any(gone):
+            # Who waited for them alone waits no more, and no ack will tell.
+            await self._reporter.report(self._reporter.waiting())
+
+    async def _summarise(self, epoch: int, *, store: str) -> None:
+        """Tell what is so of each scope; ``store`` says why the store does not answer, or ""."""
         for publication, planes, _ in self._gateways:
-            await planes.forget_gone()
-            await planes.report(
-                publication.revision, monotonic_s=self._clock.monotonic(), now=self._clock.now()
+            scope, revision = publication.scope, publication.revision
+            clients = count_clients(publication.compilation)
+            written = planes.report(
+                revision,
+                store=store,
+                clients=clients,
+                monotonic_s=self._clock.monotonic(),
+                now=self._clock.now(),
             )
-            gauge, scope = self._telemetry.dataplanes, publication.scope
-            gauge.labels(scope, "live").set(planes.live)
-            gauge.labels(scope, "silent").set(len(planes.pods) - planes.live)
+            await _attempt(f"the summary of {scope}", written)
+            if not self._leads(epoch):
+                return
+            for state, count in planes.counts(revision).items():
+                self._telemetry.dataplanes.labels(scope, state).set(count)
+            for state, count in clients._asdict().items():
+                self._telemetry.clients.labels(scope, state).set(count)
             self._telemetry.status_patches_waiting.set(self._reporter.patches_waiting)
-            self._telemetry.revision.labels(scope).set(publication.revision.sequence)
+            self._telemetry.revision.labels(scope).set(revision.sequence)
+
+
+async def _attempt(what: str, step: Awaitable[object]) -> None:
+    """Do a step of the upkeep that no other one depends on."""
+    try:
+        await step
+    except KubeError as error:
+        log.warning("%s: %s", what, error)

@@ -10,13 +10,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from switchboard_operator.client_secrets import ClientSecrets
 from switchboard_operator.dataplanes import DataPlanes
+from switchboard_operator.events import Announcer
 from switchboard_operator.inventory import Inventory
 from switchboard_operator.lease import Clock
-from switchboard_operator.patcher import Patcher
+from switchboard_operator.patcher import COUNTS_EVERY_S, Patcher
+from switchboard_operator.propagation import Journeys
 from switchboard_operator.publication import Publication
 from switchboard_operator.resources import Kind, ObjectKey
-from switchboard_operator.standing import Standing, combine, stand
+from switchboard_operator.standing import Standing, combine, condemn, stand
 from switchboard_operator.status import Status, assess, merge
 from switchboard_policy.compiler.report import ObjectReport
 from switchboard_policy.compiler.world import Name
@@ -27,6 +30,8 @@ from switchboard_policy.v1alpha1.modelbackend import ModelBackendSpec
 TICK_S: Final = 1.0
 GRACE_S: Final = 1.0
 """Pods ack within milliseconds: an object that only waits for them gets one patch, not two."""
+DISTRUST_S: Final = 30.0
+"""A pod that trusts the store no more is back within seconds, or only with somebody's help."""
 OBJECTS_A_TURN: Final = 32
 """Looked at before others get the loop; thousands take a good part of a second."""
 
@@ -53,12 +58,18 @@ class Reporter:
         patcher: Patcher,
         gateways: Sequence[tuple[Publication, DataPlanes]],
         *,
+        announcer: Announcer,
+        journeys: Journeys,
         clock: Clock,
     ) -> None:
         self._inventory = inventory
         self._patcher = patcher
         self._gateways = gateways
+        self._announcer = announcer
+        self._client_secrets = ClientSecrets(announcer.announce)
+        self._journeys = journeys
         self._clock = clock
+        self._recounted_at = clock.monotonic()
         self._reports = dict[str, Mapping[tuple[str, Name], ObjectReport]]()
         self._dependants = defaultdict[str, set[ObjectKey]](set)
         self._keys = dict[ObjectKey, tuple[str, ...]]()
@@ -87,14 +98,16 @@ class Reporter:
     def waiting(self) -> set[ObjectKey]:
         """Return objects that an ack may help, and those that a pod began or ceased to refuse.
 
-        One that is held back for pods is not looked at before the last of them is there.
+        One that waits for pods is not looked at before the last of them is there: with as many
+        objects as pods, every ack would cost their product. (Its count is brought up to date in
+        time: ``run``.)
         """
         slowest = [
             (publication, min(seen.pod.revision for seen in planes.pods))
             for publication, planes in self._gateways
             if planes.pods
         ]
-        found = self._unsettled - {key for key in self._held_back if self._waits_on(key, slowest)}
+        found = self._unsettled - {key for key in self._waits if self._waits_on(key, slowest)}
         for publication, planes in self._gateways:
             now, before = planes.refused(), self._refused.get(publication.scope, frozenset())
             found |= self.dependants(now ^ before)
@@ -106,17 +119,29 @@ class Reporter:
         """How many patches are due."""
         return self._patcher.waiting
 
-    async def report(self, keys: Iterable[ObjectKey]) -> None:
-        """Look at these objects, and have their statuses written where they differ."""
+    async def report(self, keys: Iterable[ObjectKey], *, since: float | None = None) -> None:
+        """Look at these objects, and have their statuses written where they differ.
+
+        ``since`` is when what changed was seen (monotonic), if it was not just now.
+        """
+        seen_at = self._clock.monotonic() if since is None else since
         for number, key in enumerate(keys, start=1):
-            await self._report(key)
+            await self._report(key, seen_at)
             if not number % OBJECTS_A_TURN:
                 await asyncio.sleep(0)
+
+    def report_clients(self) -> None:
+        """Have it told which client Secrets make no client."""
+        self._client_secrets.report(
+            (publication.compilation for publication, _ in self._gateways),
+            self._inventory.world.clients,
+        )
 
     async def run(self) -> None:
         """Write statuses until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._patcher.run())
+            group.create_task(self._announcer.run())
             group.create_task(self._tick())
 
     def restart(self) -> set[ObjectKey]:
@@ -127,6 +152,8 @@ class Reporter:
             for kind, name in reports
         }
         self._patcher.restart(every)
+        self._client_secrets.restart()
+        self._journeys.clear()
         return every
 
     async def _tick(self) -> None:
@@ -136,19 +163,28 @@ class Reporter:
             await self._patcher.release_later()
 
     async def _report_held_back(self) -> None:
-        """Look again at objects whose pods have had time to ack."""
-        due = self._clock.monotonic() - GRACE_S
-        await self.report([key for key in self._held_back if self._waits[key][1] <= due])
+        """Look again at objects whose pods have had time to ack, and seldom at all that wait."""
+        now = self._clock.monotonic()
+        due = [key for key in self._held_back if self._waits[key][1] <= now - GRACE_S]
+        if now - self._recounted_at >= COUNTS_EVERY_S:
+            self._recounted_at = now
+            due.extend(self._waits.keys() - self._held_back)
+        await self.report(due)
 
     def counts(self) -> Mapping[tuple[str, str, str], int]:
-        """Return how many objects there are by kind, condition and its status."""
+        """Return how many objects there are by kind, condition and its status.
+
+        Of a replica that does not lead: nothing, for it does not know.
+        """
+        if not self._patcher.leads:
+            return {}
         return Counter(
             (str(key.kind), condition, status)
             for key, verdicts in self._counted.items()
             for condition, status in verdicts
         )
 
-    async def _report(self, key: ObjectKey) -> None:
+    async def _report(self, key: ObjectKey, seen_at: float) -> None:
         reports = {
             publication.gateway.name: report
             for publication, _ in self._gateways
@@ -160,10 +196,19 @@ class Reporter:
             return
         report = merge(reports)
         self._depend(key, report.keys)
-        standing = combine(self._standings(report))
+        standing = self._journeys.measure(
+            key,
+            combine(self._standings(report)),
+            seen_at=seen_at,
+            epoch=max(publication.revision.epoch for publication, _ in self._gateways),
+            now=self._clock.monotonic(),
+        )
         spec = found.effective
         counted = isinstance(spec, ModelBackendSpec) and spec.service is not None
-        status = assess(report, standing, self._patcher.held(key), counted=counted)
+        said = self._patcher.said(key)
+        if standing.distrusting and self._is_given_up(key, standing, said):
+            standing = condemn(standing)
+        status = assess(report, standing, said, counted=counted)
         self._counted[key] = tuple((each.type, each.status) for each in status.verdicts)
         if not self._hold_back(key, status, standing):
             await self._patcher.want(key, status)
@@ -185,6 +230,17 @@ class Reporter:
             for required in publication.required(keys).values()
         )
 
+    def _is_given_up(self, key: ObjectKey, standing: Standing, said: Status | None) -> bool:
+        """Say whether pods that trust nothing have kept an object waiting for long."""
+        if said is not None and said.revision == str(standing.revision):
+            programmed = said.verdict(PROGRAMMED)
+            if programmed is not None and programmed.reason == Reason.REFUSED_BY_POD:
+                # It was given up, perhaps by another leader.
+                return True
+        revision, since = self._waits.get(key, (None, 0.0))
+        waited_s = self._clock.monotonic() - since
+        return revision == standing.revision and waited_s >= DISTRUST_S
+
     def _hold_back(self, key: ObjectKey, status: Status, standing: Standing) -> bool:
         programmed = status.verdict(PROGRAMMED)
         reason = programmed.reason if programmed else ""
@@ -192,7 +248,8 @@ class Reporter:
             self._unsettled.add(key)
         else:
             self._unsettled.discard(key)
-        if reason != Reason.WAITING_FOR_PODS:
+        given_up = reason == Reason.REFUSED_BY_POD and standing.distrusting
+        if reason != Reason.WAITING_FOR_PODS and not given_up:
             self._waits.pop(key, None)
             self._held_back.discard(key)
             return False
@@ -213,6 +270,8 @@ class Reporter:
             return
         for entry in before:
             self._dependants[entry].discard(key)
+            if not self._dependants[entry]:
+                del self._dependants[entry]
         for entry in keys:
             self._dependants[entry].add(key)
         self._keys[key] = keys
@@ -222,5 +281,7 @@ class Reporter:
         self._keys.pop(key, None)
         self._waits.pop(key, None)
         self._counted.pop(key, None)
+        self._journeys.forget(key)
+        self._patcher.forget(key)
         self._held_back.discard(key)
         self._unsettled.discard(key)

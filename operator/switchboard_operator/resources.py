@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from switchboard_policy.compiler.world import Name
-from switchboard_policy.names import GROUP, SECRET_LABEL, VERSION
+from switchboard_policy.names import GROUP, SECRET_LABEL, SIDECAR_LABEL, VERSION
 
 Raw = Mapping[str, Any]
 """An object of the API server, or a part of one, as JSON has it."""
@@ -60,8 +60,8 @@ class Resource:
     def path(self, namespace: str = "", name: str = "") -> str:
         """Return the URL path of the collection, or of one object; no namespace means all."""
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        within = f"/namespaces/{quote(namespace)}" if namespace and self.namespaced else ""
-        return f"{root}{within}/{self.plural}" + (f"/{quote(name)}" if name else "")
+        within = f"/namespaces/{quote(namespace, '')}" if namespace and self.namespaced else ""
+        return f"{root}{within}/{self.plural}" + (f"/{quote(name, '')}" if name else "")
 
 
 WATCHED: Final[Mapping[Kind, Resource]] = {
@@ -83,6 +83,15 @@ EVENTS: Final = Resource("", "v1", "events")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")
 PODS: Final = Resource("", "v1", "pods")
 SECRETS: Final = Resource("", "v1", "secrets")
+TOKEN_REVIEWS: Final = Resource("authentication.k8s.io", "v1", "tokenreviews", namespaced=False)
+WEBHOOKS: Final = Resource(
+    "admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", namespaced=False
+)
+MUTATING_WEBHOOKS: Final = Resource(
+    "admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", namespaced=False
+)
+#: The Secrets that sidecars mount, one a namespace.
+SIDECAR_SECRETS: Final = Resource("", "v1", "secrets", selector=SIDECAR_LABEL)
 
 
 def part(of: Raw, name: str) -> Raw:

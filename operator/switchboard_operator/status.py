@@ -1,17 +1,15 @@
 """From the compiler's report and the pods' acks to the status that people read. Pure.
 
 Accepted, ResolvedRefs, Programmed and Ready are always there; Degraded, Reconciling and Stalled
-only while they are true, as kstatus has it. A status is written again when a condition changes;
-counts alone (``differs`` says ``COUNTS``) can wait.
+only while they are true, and never the last two together, as kstatus has it. A status is written
+again when a condition changes; counts alone (``differs`` says ``COUNTS``) can wait.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from switchboard_operator.resources import Raw, parts
 from switchboard_operator.standing import Standing
 from switchboard_policy.compiler.report import Finding, ObjectReport
 from switchboard_policy.v1alpha1.conditions import (
@@ -40,7 +38,14 @@ _READY_UNPROGRAMMED: Final = frozenset({Reason.NOT_REFERENCED, Reason.NO_DATA_PL
 _UNDER_WAY: Final = frozenset({Reason.WAITING_FOR_PODS, Reason.PENDING, Reason.STORE_UNAVAILABLE})
 #: Reasons whose message counts pods.
 _COUNTING: Final = frozenset(
-    {Reason.WAITING_FOR_PODS, Reason.PROGRAMMED, Reason.NO_DATA_PLANES, Reason.READY}
+    {
+        Reason.WAITING_FOR_PODS,
+        Reason.PROGRAMMED,
+        Reason.NO_DATA_PLANES,
+        Reason.LAST_GOOD_IN_FORCE,
+        Reason.REFUSED_BY_POD,
+        Reason.READY,
+    }
 )
 
 
@@ -61,12 +66,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """All that is written to one object; ``endpoints`` is (ready, total) of a backend."""
+    """All that is written to one object; ``endpoints`` is (ready, total) of a backend.
+
+    ``propagation`` is how long the revision took to all pods, as ``41ms``; "" if nobody measured.
+    """
 
     generation: int
     verdicts: tuple[Verdict, ...]
     revision: str = ""
     pods: str = ""
+    propagation: str = ""
     endpoints: tuple[int, int] | None = None
 
     def verdict(self, of: str) -> Verdict | None:
@@ -87,29 +96,32 @@ def assess(
 ) -> Status:
     """Say what is so of one object, with the number of its endpoints if it is ``counted``.
 
-    ``held`` is the status that it carries. What once was programmed at this revision stays so,
-    however many pods came or went silent since (the summary of the scope counts those).
+    ``held`` is the status that it carries. What once was programmed at this revision stays so, in
+    the same words, however many pods came or went since (the summary of the scope counts those).
     """
     accepted = _accepted(report)
     resolved = _resolved(report)
     programmed = _programmed(report, standing)
-    pods = f"{standing.acked}/{standing.pods}" if standing.revision and standing.pods else ""
-    if held is not None and not programmed.holds and _was_programmed(held, report, standing):
+    counted_pods = standing.revision and standing.pods and not standing.pending
+    pods = f"{standing.acked}/{standing.pods}" if counted_pods else ""
+    propagation = _duration(standing.took_s) if standing.took_s is not None else ""
+    if held is not None and _stays_programmed(held, report, standing):
         programmed = held.verdict(PROGRAMMED) or programmed
-        pods = held.pods
+        pods, propagation = held.pods, held.propagation
     verdicts = [accepted, resolved, programmed]
     verdicts.extend(_degraded(report))
-    if programmed.reason in _UNDER_WAY:
-        verdicts.append(_yes(RECONCILING, programmed.reason, programmed.message))
     if not accepted.holds or programmed.reason == Reason.REFUSED_BY_POD:
         why = programmed if accepted.holds else accepted
         verdicts.append(_yes(STALLED, why.reason, why.message))
-    verdicts.append(_ready(accepted, resolved, programmed))
+    elif programmed.reason in _UNDER_WAY:
+        verdicts.append(_yes(RECONCILING, programmed.reason, programmed.message))
+    verdicts.append(_ready(accepted, resolved, _answering(report), programmed))
     return Status(
         generation=report.generation,
         verdicts=tuple(verdicts),
         revision=str(standing.revision or ""),
         pods=pods,
+        propagation=propagation,
         endpoints=(report.endpoints_ready, report.endpoints_total) if counted else None,
     )
 
@@ -117,7 +129,8 @@ def assess(
 def differs(held: Status | None, wanted: Status) -> Difference:
     """Say how much of ``wanted`` is not held yet.
 
-    While an object waits for pods only their number changes in its messages: that is COUNTS.
+    While pods lack or refuse an object only their numbers and names change in its messages: that
+    is COUNTS.
     """
     if held is None or held.generation != wanted.generation:
         return Difference.CONDITIONS
@@ -126,51 +139,6 @@ def differs(held: Status | None, wanted: Status) -> Difference:
     if _essence(held) != _essence(wanted):
         return Difference.CONDITIONS
     return Difference.COUNTS
-
-
-def render(wanted: Status, held: Sequence[Raw], *, now: datetime) -> dict[str, Any]:
-    """Return the status as JSON: times move on transitions only, others' conditions stay."""
-    before = {each["type"]: each for each in held}
-    conditions: list[Raw] = [each for each in held if each["type"] not in OURS]
-    for verdict in wanted.verdicts:
-        last = before.get(verdict.type)
-        since = last["lastTransitionTime"] if last and last["status"] == verdict.status else None
-        conditions.append(
-            {
-                "type": verdict.type,
-                "status": verdict.status,
-                "reason": str(verdict.reason),
-                "message": verdict.message,
-                "observedGeneration": wanted.generation,
-                "lastTransitionTime": since or now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            }
-        )
-    status: dict[str, Any] = {
-        "conditions": conditions,
-        "revision": wanted.revision or None,
-        "pods": wanted.pods or None,
-    }
-    if wanted.endpoints is not None:
-        status["endpoints"] = {"ready": wanted.endpoints[0], "total": wanted.endpoints[1]}
-    return status
-
-
-def read(status: Raw) -> Status | None:
-    """Read back what ``render`` wrote; None where no operator has written yet."""
-    ours = [each for each in parts(status, "conditions") if each["type"] in OURS]
-    if not any(each["type"] == PROGRAMMED for each in ours):
-        return None
-    counts = status.get("endpoints")
-    return Status(
-        generation=min(each.get("observedGeneration") or 0 for each in ours),
-        verdicts=tuple(
-            Verdict(each["type"], each["status"] == "True", each["reason"], each["message"])
-            for each in ours
-        ),
-        revision=status.get("revision") or "",
-        pods=status.get("pods") or "",
-        endpoints=(counts["ready"], counts["total"]) if counts else None,
-    )
 
 
 def merge(reports: Mapping[str, ObjectReport]) -> ObjectReport:
@@ -196,6 +164,7 @@ def merge(reports: Mapping[str, ObjectReport]) -> ObjectReport:
         warnings=_union(report.warnings for report in every),
         keys=tuple(dict.fromkeys(key for report in every for key in report.keys)),
         quarantined=any(report.quarantined for report in every),
+        nameless=all(report.nameless for report in every),
         endpoints_ready=first.endpoints_ready,
         endpoints_total=first.endpoints_total,
     )
@@ -231,17 +200,27 @@ def _programmed(report: ObjectReport, standing: Standing) -> Verdict:
         return _no(PROGRAMMED, reason, _bounded(standing.pending))
     if standing.revision is None:
         return _unpublished(report)
+    reason, message = _reached(standing)
+    if report.quarantined:
+        message = f"The last good spec, not this edit: {message}"
+        if reason is Reason.PROGRAMMED:
+            reason = Reason.LAST_GOOD_IN_FORCE
+    holds = reason is Reason.PROGRAMMED
+    return Verdict(PROGRAMMED, holds=holds, reason=reason, message=_bounded(message))
+
+
+def _reached(standing: Standing) -> tuple[Reason, str]:
+    """Say how far what is published has come."""
     at = f"revision {standing.revision}"
-    count = f"{standing.acked}/{standing.pods} pods at {at}"
     if not standing.pods:
-        return _no(PROGRAMMED, Reason.NO_DATA_PLANES, f"Published at {at}; no data plane runs yet")
+        return Reason.NO_DATA_PLANES, f"Published at {at}; no data plane runs yet"
+    count = f"{standing.acked}/{standing.pods} pods at {at}"
     if standing.refused:
-        message = f"{count}; refused by {_named(standing.refused)}"
-        return _no(PROGRAMMED, Reason.REFUSED_BY_POD, message)
+        return Reason.REFUSED_BY_POD, f"{count}; refused by {_named(standing.refused)}"
     if standing.behind:
-        message = f"{count}; waiting for {_named(standing.behind)}"
-        return _no(PROGRAMMED, Reason.WAITING_FOR_PODS, message)
-    return _yes(PROGRAMMED, Reason.PROGRAMMED, count)
+        return Reason.WAITING_FOR_PODS, f"{count}; waiting for {_named(standing.behind)}"
+    took = "" if standing.took_s is None else f" after {_duration(standing.took_s)}"
+    return Reason.PROGRAMMED, count + took
 
 
 def _unpublished(report: ObjectReport) -> Verdict:
@@ -252,32 +231,39 @@ def _unpublished(report: ObjectReport) -> Verdict:
 
 def _degraded(report: ObjectReport) -> Iterable[Verdict]:
     if report.quarantined:
-        yield _yes(
-            DEGRADED,
-            Reason.LAST_GOOD_IN_FORCE,
-            _bounded(
-                "The last good spec is in force until the edit is corrected: "
-                + _sentence(report.rejected)
-            ),
-        )
+        found = _sentence((*report.rejected, *report.warnings))
+        message = f"The last good spec is in force until the edit is corrected: {found}"
+        yield _yes(DEGRADED, Reason.LAST_GOOD_IN_FORCE, _bounded(message))
     elif report.warnings:
         yield _yes(DEGRADED, report.warnings[0].reason, _sentence(report.warnings))
 
 
-def _ready(accepted: Verdict, resolved: Verdict, programmed: Verdict) -> Verdict:
-    for verdict in (accepted, resolved):
-        if not verdict.holds:
+def _answering(report: ObjectReport) -> Verdict | None:
+    """Say that a policy in good order gets no request; None if it does."""
+    if not report.nameless:
+        return None
+    lost = [each for each in report.warnings if each.reason is Reason.MODEL_NAME_CLAIMED]
+    return _no(READY, Reason.MODEL_NAME_CLAIMED, _sentence(lost))
+
+
+def _ready(
+    accepted: Verdict, resolved: Verdict, answering: Verdict | None, programmed: Verdict
+) -> Verdict:
+    for verdict in (accepted, resolved, answering):
+        if verdict is not None and not verdict.holds:
             return _no(READY, verdict.reason, verdict.message)
     if programmed.holds or programmed.reason in _READY_UNPROGRAMMED:
         return _yes(READY, Reason.READY, programmed.message)
     return _no(READY, programmed.reason, programmed.message)
 
 
-def _was_programmed(held: Status, report: ObjectReport, standing: Standing) -> bool:
+def _stays_programmed(held: Status, report: ObjectReport, standing: Standing) -> bool:
+    """Say whether all pods once had this revision, for this very edit, and none refuses it."""
     before = held.verdict(PROGRAMMED)
+    in_force = Reason.LAST_GOOD_IN_FORCE if report.quarantined else Reason.PROGRAMMED
     return (
         before is not None
-        and before.holds
+        and before.reason == in_force
         and held.generation == report.generation
         and held.revision == str(standing.revision or "")
         and not standing.refused
@@ -296,13 +282,25 @@ def _essence(status: Status) -> tuple[tuple[str, bool, str, str], ...]:
 
 
 def _counts_pods(verdict: Verdict) -> bool:
-    return verdict.type in (PROGRAMMED, RECONCILING, READY) and verdict.reason in _COUNTING
+    counting = (PROGRAMMED, RECONCILING, STALLED, READY)
+    return verdict.type in counting and verdict.reason in _COUNTING
+
+
+def _duration(seconds: float) -> str:
+    """Write it as GEP-2257 has it, in at most two units: ``41ms``, ``1s230ms``, ``2m5s``."""
+    total_ms = max(1, round(seconds * 1000))
+    units = (("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
+    first = next(place for place, (_, unit_ms) in enumerate(units) if total_ms >= unit_ms)
+    said = ""
+    for name, unit_ms in units[first : first + 2]:
+        count, total_ms = divmod(total_ms, unit_ms)
+        said += f"{count}{name}" if count or not said else ""
+    return said
 
 
 def _named(pods: Sequence[str]) -> str:
     rest = len(pods) - NAMED_PODS_MAX
-    text = ", ".join(pods[:NAMED_PODS_MAX]) + (f" and {rest} more" if rest > 0 else "")
-    return _bounded(text)
+    return ", ".join(pods[:NAMED_PODS_MAX]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _sentence(findings: Sequence[Finding]) -> str:

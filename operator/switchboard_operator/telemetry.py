@@ -18,6 +18,12 @@ class Telemetry:
         self.propagation_seconds = self._histogram(
             "propagation", "an event of the API server until its entries are in the store"
         )
+        self.programmed_seconds = self._histogram(
+            "programmed", "a change's being seen until the last pod has it in force"
+        )
+        self.object_events = self._counter(
+            "object_events", "Events about objects by outcome.", "outcome"
+        )
         self.events = self._counter("events", "Events taken in.", "kind")
         self.status_patches = self._counter(
             "status_patches", "Status patches by outcome.", "outcome"
@@ -44,6 +50,34 @@ class Telemetry:
         self.scope_key_overruled = self._counter(
             "scope_key_overruled", "Steps of a rotation that did not wait any longer.", "scope"
         )
+        self.admission_reviews = self._counter(
+            "admission_reviews",
+            "Reviews of the webhook: allowed, warned, denied, refused (not well-formed), failed.",
+            "kind",
+            "outcome",
+        )
+        self.admission_seconds = self._histogram("admission_review", "one review of the webhook")
+        self.admission_expiry = self._gauge(
+            "admission_certificate_expiry_timestamp_seconds",
+            "When the webhook's certificate expires.",
+        )
+        self.injections = self._counter(
+            "injections",
+            "Pods at the webhook: injected, unchanged, denied, refused (not well-formed), failed.",
+            "outcome",
+        )
+        self.sidecars = self._gauge(
+            "sidecars",
+            "Scopes of sidecars, and their data planes by state, over all namespaces.",
+            "state",
+        )
+        self.token_reviews = self._counter(
+            "token_reviews",
+            "Questions of data planes about tokens: admitted, refused, notAdmitted, unknown "
+            "(nobody could say), dropped, forged, unreadable.",
+            "outcome",
+        )
+        self.clients = self._gauge("clients", "Client Secrets by scope.", "scope", "state")
         self.objects = self._gauge(
             "objects", "Objects by kind and condition.", "kind", "condition", "status"
         )

@@ -3,6 +3,10 @@
 Facts are declared as dotted variables (``request.tokens``), so an unknown fact or a wrong type is
 refused when the expression is compiled, with a caret under it. ``cel-expr-python`` wraps cel-cpp:
 regular expressions are RE2 and run in linear time, evaluation takes microseconds.
+
+Nothing in an expression makes a value that is larger than a fact: texts and lists cannot be joined,
+and so there is neither ``map`` nor ``filter``, which join lists. A line of ``.map(a, a + a)`` would
+double the prompt each time, and end the process that routes for everybody.
 """
 
 from collections.abc import Mapping
@@ -44,6 +48,14 @@ REQUEST_FACTS: Final[Mapping[str, cel.Type]] = {
     "request.minQuality": _DOUBLE,
     "request.labels": _DOUBLE_MAP,
     "request.arm": _STRING,
+    "client.kind": _STRING,
+    "client.name": _STRING,
+    "client.namespace": _STRING,
+    "client.tier": _STRING,
+    "client.team": _STRING,
+    "client.labels": _STRING_MAP,
+    "client.models": _STRINGS,
+    "client.expires": _STRING,
     "signals.task": _STRING,
     "signals.domain": _STRING,
     "signals.language": _STRING,
@@ -85,6 +97,14 @@ BACKEND_FACTS: Final[Mapping[str, cel.Type]] = {
     "backend.labels": _STRING_MAP,
 }
 
+#: What the environment leaves out of CEL's own functions.
+_WITHOUT_JOINING: Final = """
+stdlib:
+  exclude_functions:
+  - name: _+_
+    overloads: [{id: add_string}, {id: add_bytes}, {id: add_list}]
+"""
+
 
 def _get(mapping: Mapping[str, str], key: str) -> str:
     return mapping.get(key, "")
@@ -113,6 +133,7 @@ class Facts:
 
     def __init__(self, variables: Mapping[str, cel.Type]) -> None:
         self._env = cel.NewEnv(
+            config=cel.NewEnvConfigFromYaml(_WITHOUT_JOINING),
             variables=variables,
             functions=[
                 cel.FunctionDecl(

@@ -15,7 +15,7 @@ Modality = Literal["text", "image", "audio", "video", "file"]
 BalanceBy = Literal["Latency", "Load", "Cost", "Locality", "Hash", "Scorers"]
 ScoreBy = Literal["Latency", "Load", "Cost", "Locality"]
 HashSource = Literal["header", "user", "session", "prompt_prefix"]
-Provider = Literal["openai-compatible", "openai"]
+Provider = Literal["openai-compatible", "openai", "switchboard"]
 EngineKind = Literal["vllm", "sglang"]
 Task = Literal[
     "code",
@@ -399,6 +399,8 @@ class Backend(
     addresses come from the ``Endpoints`` entry. ``credential`` is the object key of the sealed
     credential, "" if none is wanted; if it is wanted and absent the backend may not serve.
     ``quality`` are (task or "default", thousandths) that its answers reach.
+    The provider ``switchboard`` is a gateway, to which a sidecar sends what it does not serve
+    itself; its ``model`` is "": the caller's goes on.
     Requests wait ``wake_hold_ms`` for the first endpoint of a service that has none; 0 never waits.
     """
 
@@ -457,4 +459,23 @@ class Credential(
     sealed: bytes
 
 
-Entry = Policy | Backend | Endpoints | Credential
+class Client(
+    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag="client"
+):
+    """Who may call by a key: ``digest`` is its keyed hash (hex) under key ``key_id`` of the scope.
+
+    ``models`` are public names, exact or with a trailing ``*``; without any, all may be used.
+    ``expires_ms`` is in milliseconds of Unix time, None for never. ``labels`` are sorted pairs.
+    """
+
+    name: str
+    key_id: str
+    digest: str
+    tier: str = ""
+    team: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    models: tuple[str, ...] = ()
+    expires_ms: int | None = None
+
+
+Entry = Policy | Backend | Endpoints | Credential | Client

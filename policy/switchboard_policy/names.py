@@ -10,6 +10,22 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 #: RBAC cannot select names that are not known yet).
 SECRET_LABEL: Final = "switchboard.dev/secret"  # noqa: S105 - a label, not a secret
 
+#: On a labelled Secret: it is the key of a client, which may call the gateway.
+CLIENT_LABEL: Final = "switchboard.dev/client"
+#: No API key of a client is longer, so what is need not be hashed.
+CLIENT_KEY_CHARACTERS_MAX: Final = 512
+#: The form of a token of Kubernetes: no key of a client has it.
+TOKEN_PATTERN: Final = r"[-_A-Za-z0-9]+={0,2}(?:\.[-_A-Za-z0-9]+={0,2}){2}"  # noqa: S105
+#: On a namespace or a pod: its pods get a sidecar.
+INJECT_LABEL: Final = "switchboard.dev/inject"
+#: On a pod: it has one.
+INJECTED_LABEL: Final = "switchboard.dev/injected"
+#: On the Secret that the sidecars of a namespace mount.
+SIDECAR_LABEL: Final = "switchboard.dev/sidecar"
+SIDECAR_SECRET: Final = "switchboard-sidecar"  # noqa: S105 - a name
+#: The value of these two where it is so.
+LABELLED: Final = "true"
+
 HEADER_PREFIX: Final = "x-switchboard-"
 HEADER_BACKEND: Final = "x-switchboard-backend"
 HEADER_RULE: Final = "x-switchboard-rule"
@@ -53,6 +69,16 @@ def credential_key(namespace: str, name: str) -> str:
 def endpoints_key(namespace: str, name: str) -> str:
     """Return the store's object key of the endpoints of the backend of that name."""
     return f"endpoints/{namespace}/{name}"
+
+
+def client_key(namespace: str, name: str) -> str:
+    """Return the store's object key of a client: ``client/NAMESPACE/NAME``."""
+    return f"client/{namespace}/{name}"
+
+
+def namespace_scope(namespace: str) -> str:
+    """Return the scope of the sidecars of a namespace: ``ns/NAMESPACE``."""
+    return f"ns/{namespace}"
 
 
 def gateway_scope(name: str) -> str:

@@ -40,6 +40,7 @@ class ScopeSecrets:
 class _ScopeKey:
     signing: bytes
     tagging: bytes
+    hashing: bytes
     nonces: bytes
     sealing: AESGCM
 
@@ -76,6 +77,16 @@ class Keyring:
             self._mac(key, fields).encode(), digest.encode(errors="replace")
         ):
             raise BadSignature(f"no signature of scope {self.scope} for {' '.join(fields)}")
+
+    def hash_key(self, key_id: str, secret: bytes) -> str:
+        """Return the keyed hash (HMAC-SHA256, hex) by which a client's key is known.
+
+        Raises BadSignature where there is no such scope key.
+        """
+        key = self._keys.get(key_id)
+        if key is None:
+            raise BadSignature(f"scope {self.scope} has no key {key_id!r} here")
+        return hmac.digest(key.hashing, secret, "sha256").hex()
 
     def tag(self, key_id: str, *fields: str) -> int:
         """Return a secret 256-bit number for the scope and the fields; raises BadSignature.
@@ -151,6 +162,7 @@ def _derive(key: bytes) -> _ScopeKey:
     return _ScopeKey(
         signing=subkey(b"sign"),
         tagging=subkey(b"tag"),
+        hashing=subkey(b"client"),
         nonces=subkey(b"nonce"),
         sealing=AESGCM(subkey(b"seal")),
     )

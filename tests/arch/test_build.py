@@ -1,8 +1,10 @@
-"""A wheel and a checkout are plain Python; what compiles them is asked for."""
+"""A wheel and a checkout are plain Python; an image is compiled, in layers that last."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -45,3 +47,21 @@ def test_a_checkout_runs_plain_python(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout == "interpreted\n"
+
+
+def test_an_image_compiles_again_only_for_what_is_compiled() -> None:
+    before, ran, _ = (REPO / "Dockerfile").read_text().partition("hatch_build.py /tmp/compiled")
+    assert ran
+    lines = re.findall(r"^COPY .*", before, re.MULTILINE)
+    planes = ("build", "operator", "dataplane")
+    assert [source for line in lines for source in line.split()[1:-1]] == [
+        *(f"requirements/{name}.txt" for name in planes),
+        *("pyproject.toml", "hatch_build.py", "policy", "dataplane"),
+    ]
+
+
+def test_images_have_the_version_and_the_license_of_the_project() -> None:
+    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    said = re.findall(r"image\.(version|licenses)=(\S+)", (REPO / "Dockerfile").read_text())
+    labels = [("version", project["version"]), ("licenses", project["license"])]
+    assert said == labels * 2

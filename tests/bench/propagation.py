@@ -3,10 +3,15 @@
 Real parts: kube-apiserver, etcd, Redis, the operator, three data planes, all processes of this
 machine. Edits of policies, backends and endpoints in turn, closed loop: the clock starts when the
 API server has answered the edit and stops when the last data plane answers a request by it. Prints
-a table and writes ``.bench/propagation.json``: a list of {policies, backends, p50_ms, p95_ms,
-p99_ms, operator_rss_mb, start_to_programmed_s, …}, one for each size.
+a table and says of each target whether it is met: p50 ≤ 30 ms, p99 ≤ 150 ms, of 500 edits or more.
+Writes ``.bench/propagation-[AFTER-][traffic-]SIZES.json``: a list of {policies, backends, p50_ms,
+p95_ms, p99_ms, targets, operator_rss_mb, start_to_programmed_s, …}, one for each size.
 
-``--edits N`` (default 510 for each size), ``--sizes 0x0,2000x500``. ``--smoke``: only as much as
+``--edits N`` (default 510 for each size), ``--sizes 0x0,2000x500``. ``--after sentinel``: the store
+is behind Sentinels, and edits are measured once its primary was killed; ``--after hand-over``: once
+the leader was killed and a standby had taken over. ``recovered_s`` is the time from the kill until
+an edit made after it is acted on. ``--traffic``, with any of these or alone: each data plane serves
+requests all the time, and ``failed`` says how many of them failed. ``--smoke``: only as much as
 shows that the benchmark still runs.
 """
 
@@ -14,12 +19,11 @@ import argparse
 import asyncio
 import base64
 import json
-import re
-import ssl
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import quantiles
@@ -29,18 +33,27 @@ from typing import Any
 import aiohttp
 from figures import REPO, machine, write_figures
 
+from cluster.api_calls import Api, until
 from cluster.control_plane import ControlPlane
+from cluster.meters import rss_mb
 from cluster.network import ADDRESSES, enter_own_network
 from cluster.processes import ChildProcess, free_port
+from cluster.redis_sentinel import SentinelRedis
 from cluster.redis_server import RedisServer
+from cluster.traffic import traffic
 from switchboard_dataplane.app import form
 
 NAMESPACE = "bench"
 DATA_PLANES = 3
 POLL_S = 0.001
-APPLIES_AT_ONCE = 16
-SAMPLE_EVERY = 100
+APPLIES_AT_ONCE, SAMPLE_EVERY = 16, 100
 WAIT_S = 60
+CALLERS, EVERY_S = 2, 0.08
+"""To each data plane: 25 requests a second."""
+P50_MAX_MS, P99_MAX_MS, EDITS_MIN = 30, 150, 500
+SETTLED_S = 3.0
+STARTED_S = 10.0
+"""A standby's watches show it everything once more after it has listed it."""
 GROUP = "/apis/switchboard.dev/v1alpha1/namespaces/bench"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/bench/endpointslices"
 
@@ -50,6 +63,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edits", type=int, default=510)
     parser.add_argument("--sizes", default="0x0,2000x500")
+    parser.add_argument("--after", choices=("sentinel", "hand-over"), default="")
+    parser.add_argument("--traffic", action="store_true")
     parser.add_argument("--smoke", action="store_true")
     args = parser.parse_args()
     if args.smoke:
@@ -59,45 +74,30 @@ def main() -> None:
     for size in args.sizes.split(","):
         policies, backends = map(int, size.split("x"))
         with tempfile.TemporaryDirectory(prefix="propagation-") as folder:
-            rows.append(asyncio.run(measure(Path(folder), policies, backends, args.edits)))
-    write_figures("propagation", rows)
+            run = Run(Path(folder), policies, backends, args.edits, args.after, args.traffic)
+            rows.append(asyncio.run(measure(run)))
+    write_figures(name_of(args.sizes, after=args.after, traffic=args.traffic), rows)
+    for row in rows:
+        for target, said in row["targets"].items():
+            print(f"{row['policies']}x{row['backends']}: {target}: {said}")
 
 
-class Api:
-    """The API server, by HTTP: kubectl would add its own start to every edit."""
+def name_of(sizes: str, *, after: str, traffic: bool) -> str:
+    """Return the name of a mode's figures: one mode leaves another's alone."""
+    parts = ("propagation", after, "traffic" if traffic else "", *sizes.split(","))
+    return "-".join(filter(None, parts))
 
-    def __init__(self, plane: ControlPlane) -> None:
-        config = json.loads(plane.kubeconfig().read_text())
-        cluster = config["clusters"][0]["cluster"]
-        authority = cluster.get("certificate-authority")
-        self._url = cluster["server"]
-        self._tls = ssl.create_default_context(cafile=authority)
-        self._headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
-        self._session = aiohttp.ClientSession()
 
-    async def close(self) -> None:
-        await self._session.close()
+@dataclass(frozen=True)
+class Run:
+    """One size, and what happens before its edits are measured."""
 
-    async def get(self, path: str, *, accept: str = "application/json") -> Any:
-        headers = {**self._headers, "Accept": accept}
-        async with self._session.get(self._url + path, headers=headers, ssl=self._tls) as answer:
-            answer.raise_for_status()
-            return await answer.json()
-
-    async def create(self, path: str, body: Mapping[str, Any]) -> None:
-        async with self._session.post(
-            self._url + path, json=body, headers=self._headers, ssl=self._tls
-        ) as answer:
-            assert answer.status == 201, await answer.text()
-
-    async def patch(self, path: str, body: Mapping[str, Any]) -> None:
-        async with self._session.patch(
-            self._url + path,
-            data=json.dumps(body),
-            headers={**self._headers, "Content-Type": "application/merge-patch+json"},
-            ssl=self._tls,
-        ) as answer:
-            assert answer.status == 200, await answer.text()
+    folder: Path
+    policies: int
+    backends: int
+    edits: int
+    after: str
+    traffic: bool
 
 
 def backend(name: str, target: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,9 +175,9 @@ def _wide_policy(number: int, backends: int) -> dict[str, Any]:
 
 
 def start_planes(
-    stack: ExitStack, folder: Path, plane: ControlPlane, redis: RedisServer
+    stack: ExitStack, folder: Path, plane: ControlPlane, redis_url: str
 ) -> tuple[Callable[[], ChildProcess], Callable[[], list[str]]]:
-    """Return what starts the operator and what starts the data planes (their public URLs)."""
+    """Return what starts an operator and what starts the data planes (their public URLs)."""
     config = folder / "operator.yaml"
     config.write_text(
         json.dumps({"gateways": [{"name": "default", "namespace": NAMESPACE, "admit": "All"}]})
@@ -189,11 +189,11 @@ def start_planes(
         return stack.enter_context(
             ChildProcess(
                 [
-                    *(*command, "operator", "--config", config, "--redis-url", redis.url),
+                    *(*command, "operator", "--config", config, "--redis-url", redis_url),
                     *("--namespace", NAMESPACE, "--kubeconfig", plane.kubeconfig()),
                     *("--admin-host", "127.0.0.1", "--admin-port", str(admin)),
                 ],
-                log=folder / "operator.log",
+                log=folder / f"operator-{admin}.log",
             )
         )
 
@@ -205,10 +205,10 @@ def start_planes(
             stack.enter_context(
                 ChildProcess(
                     [
-                        *(*command, "dataplane", "--redis-url", redis.url),
+                        *(*command, "dataplane", "--redis-url", redis_url),
                         *("--scope", "gw/default", "--scope-key-file", key),
                         *("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"),
-                        *("--pod-name", f"pod-{number}"),
+                        *("--pod-name", f"pod-{number}", "--allow-addresses", "127.0.0.0/8"),
                     ],
                     log=folder / f"dataplane-{number}.log",
                 )
@@ -230,14 +230,6 @@ async def _secret(api: Api) -> Any:
         return await api.get(f"/api/v1/namespaces/{NAMESPACE}/secrets/switchboard-scope-default")
     except aiohttp.ClientResponseError:
         return None
-
-
-async def until(ask: Callable[[], Awaitable[Any]], every_s: float = 0.05) -> Any:
-    """Ask until the answer is true, and return it."""
-    async with asyncio.timeout(WAIT_S):
-        while not (answer := await ask()):  # noqa: ASYNC110 - a poll of another process
-            await asyncio.sleep(every_s)
-        return answer
 
 
 async def all_programmed(api: Api, policies: int, probes: int) -> None:
@@ -365,71 +357,107 @@ def start_fakes(stack: ExitStack, folder: Path) -> dict[str, int]:
     return ports
 
 
-def rss_mb(pid: int) -> float:
-    """Return the peak resident memory of a process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert found
-    return int(found.group(1)) / 1024
+def start_store(stack: ExitStack, run: Run) -> tuple[str, Callable[[], None]]:
+    """Start the store; return its URL, and what kills the server that is written to."""
+    if run.after == "sentinel":
+        store = stack.enter_context(SentinelRedis(run.folder / "redis"))
+        return store.url(), store.primary.kill
+    redis = stack.enter_context(RedisServer(run.folder / "redis"))
+    return redis.url, redis.kill
 
 
-async def measure(folder: Path, policies: int, backends: int, edits: int) -> Mapping[str, Any]:
+async def measure(run: Run) -> Mapping[str, Any]:
     """Measure one size."""
     with ExitStack() as stack:
-        plane = stack.enter_context(ControlPlane.start(folder / "cluster"))
-        redis = RedisServer(folder / "redis")
-        redis.start()
-        stack.callback(redis.stop)
-        plane.kubectl("apply", "--server-side", "-f", str(REPO / "crds"))
-        plane.kubectl("wait", "--for=condition=Established", "-f", str(REPO / "crds"))
+        plane = stack.enter_context(ControlPlane.start(run.folder / "cluster"))
+        redis_url, kill_store = start_store(stack, run)
+        plane.install_kinds(REPO / "crds")
         plane.kubectl("create", "namespace", NAMESPACE)
-        fakes = start_fakes(stack, folder)
+        fakes = start_fakes(stack, run.folder)
         async with AsyncExitStack() as closing:
             api = Api(plane)
             closing.push_async_callback(api.close)
-            start_operator, start_data_planes = start_planes(stack, folder, plane, redis)
-            return await _measure(
-                api, start_operator, start_data_planes, folder, fakes, (policies, backends, edits)
-            )
+            session = await closing.enter_async_context(aiohttp.ClientSession())
+            starts = start_planes(stack, run.folder, plane, redis_url)
+            return await _measure(run, api, session, starts, fakes, kill_store)
 
 
 async def _measure(
+    run: Run,
     api: Api,
-    start_operator: Callable[[], ChildProcess],
-    start_data_planes: Callable[[], list[str]],
-    folder: Path,
+    session: aiohttp.ClientSession,
+    starts: tuple[Callable[[], ChildProcess], Callable[[], list[str]]],
     fakes: Mapping[str, int],
-    sizes: tuple[int, int, int],
+    kill_store: Callable[[], None],
 ) -> Mapping[str, Any]:
-    policies, backends, edits = sizes
+    start_operator, start_data_planes = starts
     # The key comes from a first, short run, so that the data planes are there when it counts.
     first = start_operator()
-    (folder / "scope-key.json").write_bytes(await scope_key(api))
+    (run.folder / "scope-key.json").write_bytes(await scope_key(api))
     first.stop()
-    await fill(api, policies, backends, fakes["a"])
+    await fill(api, run.policies, run.backends, fakes["a"])
     probes = await make_probes(api, fakes)
     urls = start_data_planes()
-    print(f"{policies} policies, {backends} backends: starting the operator", flush=True)
-    async with aiohttp.ClientSession() as session:
-        for url in urls:
-            await until(partial(_listens, session, url))
-        start = perf_counter()
-        operator = start_operator()
-        for url in urls:
-            await until(partial(_serves, session, url, probes[0].model))
-        start_to_served_s = perf_counter() - start
-        await all_programmed(api, policies, len(probes))
-        start_to_programmed_s = perf_counter() - start
-        took: dict[str, list[float]] = {probe.model: [] for probe in probes}
-        for number in range(edits):
-            probe = probes[number % len(probes)]
-            took[probe.model].append(await probe.measure_ms(session, urls))
+    print(f"{run.policies} policies, {run.backends} backends: starting the operator", flush=True)
+    for url in urls:
+        await until(partial(_listens, session, url))
+    start = perf_counter()
+    operator = start_operator()
+    for url in urls:
+        await until(partial(_serves, session, url, probes[0].model))
+    start_to_served_s = perf_counter() - start
+    await all_programmed(api, run.policies, len(probes))
+    start_to_programmed_s = perf_counter() - start
+    calling = traffic(*urls, model=probes[0].model, callers=CALLERS, every_s=EVERY_S)
+    with calling if run.traffic else nullcontext() as called:
+        recovered_s = None
+        if run.after == "hand-over":
+            # Settled, so that it is measured and not its start.
+            start_operator().wait_for_log("listed")
+            await asyncio.sleep(STARTED_S)
+            operator.kill()
+        elif run.after == "sentinel":
+            kill_store()
+        if run.after:
+            recovered_s = await probes[0].measure_ms(session, urls) / 1000
+            await asyncio.sleep(SETTLED_S)
+        took = await measure_edits(probes, session, urls, run.edits)
+    figures = figures_of(took)
+    peak_mb = None if run.after == "hand-over" else round(rss_mb(operator.pid, peak=True), 1)
+    return {
+        "policies": run.policies,
+        "backends": run.backends,
+        "edits": run.edits,
+        "after": run.after,
+        "traffic": run.traffic,
+        **figures,
+        "targets": targets_of(figures, edits=run.edits),
+        **({} if recovered_s is None else {"recovered_s": round(recovered_s, 2)}),
+        **({"requests": called.served, "failed": len(called.failures)} if called else {}),
+        **({} if peak_mb is None else {"operator_rss_mb": peak_mb}),
+        "start_to_served_s": round(start_to_served_s, 2),
+        "start_to_programmed_s": round(start_to_programmed_s, 2),
+        "compiled": form() == "compiled",
+        "machine": machine(),
+    }
+
+
+async def measure_edits(
+    probes: list[Probe], session: aiohttp.ClientSession, urls: list[str], edits: int
+) -> Mapping[str, list[float]]:
+    """Make edits of each kind in turn; return how long each took, in milliseconds."""
+    took: dict[str, list[float]] = {probe.model: [] for probe in probes}
+    for number in range(edits):
+        probe = probes[number % len(probes)]
+        took[probe.model].append(await probe.measure_ms(session, urls))
+    return took
+
+
+def figures_of(took: Mapping[str, list[float]]) -> Mapping[str, float]:
+    """Return the percentiles of all edits, and the median of each kind."""
     every = sorted(one for each in took.values() for one in each)
     cuts = quantiles(every, n=100)
     return {
-        "policies": policies,
-        "backends": backends,
-        "edits": edits,
         "p50_ms": round(cuts[49], 1),
         "p95_ms": round(cuts[94], 1),
         "p99_ms": round(cuts[98], 1),
@@ -438,12 +466,17 @@ async def _measure(
             f"{model.replace('-', '_')}_p50_ms": round(sorted(each)[len(each) // 2], 1)
             for model, each in took.items()
         },
-        "operator_rss_mb": round(rss_mb(operator.pid), 1),
-        "start_to_served_s": round(start_to_served_s, 2),
-        "start_to_programmed_s": round(start_to_programmed_s, 2),
-        "compiled": form() == "compiled",
-        "machine": machine(),
     }
+
+
+def targets_of(figures: Mapping[str, float], *, edits: int) -> Mapping[str, str]:
+    """Say of each target whether it is met."""
+    said = {
+        f"p50 <= {P50_MAX_MS} ms": figures["p50_ms"] <= P50_MAX_MS,
+        f"p99 <= {P99_MAX_MS} ms": figures["p99_ms"] <= P99_MAX_MS,
+        f"edits >= {EDITS_MIN}": edits >= EDITS_MIN,
+    }
+    return {target: "met" if is_met else "MISSED" for target, is_met in said.items()}
 
 
 async def _listens(session: aiohttp.ClientSession, url: str) -> bool:

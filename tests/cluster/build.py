@@ -1,25 +1,34 @@
-"""Build the pinned Kubernetes binaries with Go, once, into the cache folder.
+"""Build Go programs for the tests, once, into the cache folder: Kubernetes, and what goes with it.
 
-``python tests/cluster/build.py`` builds what a control plane needs and prints the folder. Only the
-standard library is used. The folder is named after the Kubernetes version and the contents of
-go.mod and go.sum, so a new pin never meets an old binary; a second call finds everything there.
+``python -m cluster.build`` (from tests/) builds what a control plane needs and prints the folder.
+Only the standard library is used. A folder is named after the version and the contents of go.mod
+and go.sum, so a new pin never meets an old binary; a second call finds everything there.
 """
 
 import fcntl
-import hashlib
 import os
-import re
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-MODULE = Path(__file__).parent / "binaries"
+from cluster import pin
+from cluster.pin import BuildUnavailable, cache_folder, find_go
+
+__all__ = ["BuildUnavailable", "Say", "build", "build_missing", "cache_folder", "say_on_stderr"]
+
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kubectl")
-FIRST_BUILD_SECONDS = {"etcd": 75, "kube-apiserver": 300, "kubectl": 45}
+NODE = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+FIRST_BUILD_SECONDS = {
+    "etcd": 75,
+    "kube-apiserver": 300,
+    "kubectl": 45,
+    "kube-controller-manager": 80,
+    "kubelet": 30,
+    "dns": 240,
+}
 """What a first build took on two cores; said beforehand, so that nobody takes it for a hang."""
 PROGRESS_SECONDS = 30
 LOG_TAIL_LINES = 30
@@ -27,63 +36,56 @@ LOG_TAIL_LINES = 30
 Say = Callable[[str], None]
 
 
-class BuildUnavailable(Exception):
-    """The binaries are not there, and cannot be built on this machine; the text says why."""
-
-
 def say_on_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def cache_folder() -> Path:
-    """Where everything that is built once is kept."""
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("SWITCHBOARD_CACHE") or Path(caches) / "switchboard")
-
-
-def kubernetes_version() -> str:
-    """The pinned version, such as ``v1.36.3``."""
-    found = re.search(r"^\s*(?:require )?k8s\.io/kubernetes (v\S+)", _go_mod(), re.MULTILINE)
-    if not found:
-        raise BuildUnavailable(f"{MODULE}/go.mod requires no k8s.io/kubernetes")
-    return found[1]
-
-
-def packages() -> dict[str, str]:
-    """Binary name to Go package, from the ``tool`` lines of go.mod."""
-    block = re.search(r"^tool \((.*?)^\)", _go_mod(), re.MULTILINE | re.DOTALL)
-    tools = block[1].split() if block else []
-    return {"etcd" if "/etcd/" in tool else tool.rpartition("/")[2]: tool for tool in tools}
-
-
-def binaries_folder() -> Path:
-    """Where :func:`build` puts the binaries of this pin."""
-    pin = hashlib.sha256((MODULE / "go.mod").read_bytes() + (MODULE / "go.sum").read_bytes())
-    return cache_folder() / "kubernetes" / f"{kubernetes_version()}-{pin.hexdigest()[:12]}"
-
-
 def build(names: Sequence[str] = CONTROL_PLANE, *, say: Say = say_on_stderr) -> Path:
-    """Build what is missing among ``names``; return the folder that holds them.
+    """Build what is missing among these parts of Kubernetes; return the folder that holds them.
 
     Two calls at once are safe: the second waits for the first. Raises BuildUnavailable.
     """
-    folder = binaries_folder()
-    if all((folder / name).exists() for name in names):
+    module = pin.module_folder()
+    version, packages = pin.version_of(module), pin.packages_of(module)
+    folder = cache_folder() / "kubernetes" / f"{version}-{pin.fingerprint_of(module)}"
+    major, minor, _ = version.removeprefix("v").split(".", 2)
+    stamp = "k8s.io/component-base/version"
+    flags = (
+        f"-s -w -X {stamp}.gitVersion={version}"
+        f" -X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"
+    )
+    wanted = {name: packages[name] for name in names}
+    return build_missing(wanted, module=module, folder=folder, flags=flags, say=say)
+
+
+def build_missing(
+    packages: Mapping[str, str],
+    *,
+    module: Path,
+    folder: Path,
+    flags: str = "-s -w",
+    say: Say = say_on_stderr,
+) -> Path:
+    """Build those of a module's packages whose binary is not in ``folder`` yet; return that.
+
+    ``packages`` are by the name of the binary, ``flags`` are the linker's. Two calls at once are
+    safe: the second waits for the first. Raises BuildUnavailable.
+    """
+    if all((folder / name).exists() for name in packages):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / ".lock", say=say) as lock:
-        for name in names:
+    with locked(folder / ".lock", say=say) as lock:
+        for name, package in packages.items():
             if not (folder / name).exists():
-                _build_one(name, folder, lock=lock, say=say)
+                command = [find_go(), "build", "-trimpath", "-buildvcs=false", "-ldflags", flags]
+                output = ["-o", str(folder / f"{name}.partial"), package]
+                _build_one(name, [*command, *output], module, folder, lock=lock, say=say)
     return folder
 
 
-def _go_mod() -> str:
-    return (MODULE / "go.mod").read_text()
-
-
 @contextmanager
-def _locked(path: Path, *, say: Say) -> Iterator[int]:
+def locked(path: Path, *, say: Say) -> Iterator[int]:
+    """Hold a lock that the kernel gives up with this process; its descriptor."""
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,32 +95,18 @@ def _locked(path: Path, *, say: Say) -> Iterator[int]:
         yield lock.fileno()
 
 
-def _go() -> str:
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    if not go:
-        raise BuildUnavailable("Go (1.26 or newer) is neither on PATH nor in /usr/local/go/bin")
-    return go
-
-
-def _build_one(name: str, folder: Path, *, lock: int, say: Say) -> None:
-    version = kubernetes_version()
-    major, minor, _ = version.removeprefix("v").split(".", 2)
-    stamp = "k8s.io/component-base/version"
-    flags = (
-        f"-s -w -X {stamp}.gitVersion={version}"
-        f" -X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"
-    )
-    partial = folder / f"{name}.partial"
+def _build_one(
+    name: str, command: Sequence[str], module: Path, folder: Path, *, lock: int, say: Say
+) -> None:
     log = folder / f"{name}.log"
-    command = [_go(), "build", "-trimpath", "-buildvcs=false", "-ldflags", flags]
     expected = FIRST_BUILD_SECONDS.get(name)
-    hint = f", about {expected} s the first time on two cores" if expected else ""
-    say(f"building {name} ({version}{hint})")
+    hint = f" (about {expected} s the first time on two cores)" if expected else ""
+    say(f"building {name} for {folder.name}{hint}")
     started = time.monotonic()
     with log.open("w") as output:
         child = subprocess.Popen(
-            [*command, "-o", str(partial), packages()[name]],
-            cwd=MODULE,
+            command,
+            cwd=module,
             env={**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"},
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -133,7 +121,7 @@ def _build_one(name: str, folder: Path, *, lock: int, say: Say) -> None:
     if child.returncode:
         tail = "\n".join(log.read_text().splitlines()[-LOG_TAIL_LINES:])
         raise BuildUnavailable(f"go build of {name} failed, see {log}:\n{tail}")
-    partial.replace(folder / name)
+    (folder / f"{name}.partial").replace(folder / name)
     say(f"built {name} in {time.monotonic() - started:.0f} s")
 
 

@@ -73,14 +73,14 @@ def choose_origin(
     """
     try:
         if given := environ.get(GIVEN):
-            return Origin("given", _kubectl(say=say), Path(given).absolute())
+            return Origin("given", find_kubectl(say=say), Path(given).absolute())
         if assets := environ.get(ASSETS):
             folder = Path(assets).absolute()
             if all((folder / name).exists() for name in ("etcd", "kube-apiserver")):
-                return Origin("binaries", _kubectl(folder, say=say), folder)
+                return Origin("binaries", find_kubectl(folder, say=say), folder)
             say(f"{ASSETS} is set, but {folder} has no etcd and kube-apiserver; looking elsewhere")
-        if shutil.which("kind") and _docker_runs():
-            return Origin("kind", _kubectl(say=say))
+        if shutil.which("kind") and docker_runs():
+            return Origin("kind", find_kubectl(say=say))
         folder = build.build(say=say)
     except build.BuildUnavailable as reason:
         raise ControlPlaneUnavailable(
@@ -194,7 +194,7 @@ class ControlPlane:
             config = json.loads(self.kubectl(*view))
             config["users"][0]["user"] = {"token": token.strip()}
             path = self.folder / f"{namespace}-{name}.kubeconfig"
-            self._kubeconfigs[user] = _write_private(path, json.dumps(config))
+            self._kubeconfigs[user] = write_private(path, json.dumps(config))
         return self._kubeconfigs[user]
 
     def kubectl(self, *args: str, input: str | None = None, user: str = ADMIN) -> str:  # noqa: A002
@@ -231,6 +231,11 @@ class ControlPlane:
         """One object, as JSON. Raises ApiFailed."""
         return self._calls().get(kind, name, namespace)
 
+    def get_all(self, kind: str, *, namespace: str = "default") -> list[JsonObject]:
+        """All objects of a kind in a namespace, as JSON. Raises ApiFailed."""
+        found: list[JsonObject] = self._calls().get_all(kind, namespace)["items"]
+        return found
+
     def create_namespace(
         self, prefix: str = "test", labels: Mapping[str, str] | None = None
     ) -> str:
@@ -263,7 +268,7 @@ class ControlPlane:
     def _start_binaries(self, binaries: Path) -> None:
         etcd_port, peer_port, port = free_port(), free_port(), free_port()
         self.etcd = Program(
-            _etcd_command(binaries, self.folder, port=etcd_port, peer_port=peer_port),
+            etcd_command(binaries, self.folder, port=etcd_port, peer_port=peer_port),
             log=self.folder / "etcd.log",
             ready=lambda: http_status(f"http://{LOOPBACK}:{etcd_port}/health") == HTTPStatus.OK,
         )
@@ -282,13 +287,13 @@ class ControlPlane:
         )
         self._ending.callback(self.api_server.stop)
         self.api_server.start()
-        config = _kubeconfig(url, authority=authority, token=token)
-        self._kubeconfigs[ADMIN] = _write_private(
+        config = client_config(url, authority=authority, token=token)
+        self._kubeconfigs[ADMIN] = write_private(
             self.folder / "admin.kubeconfig", json.dumps(config)
         )
 
 
-def _kubectl(folder: Path | None = None, *, say: build.Say) -> Path:
+def find_kubectl(folder: Path | None = None, *, say: build.Say = build.say_on_stderr) -> Path:
     """The kubectl of ``folder``, else the one on PATH, else one built with Go."""
     if folder and (folder / "kubectl").exists():
         return folder / "kubectl"
@@ -296,7 +301,7 @@ def _kubectl(folder: Path | None = None, *, say: build.Say) -> Path:
     return Path(found) if found else build.build(["kubectl"], say=say) / "kubectl"
 
 
-def _docker_runs() -> bool:
+def docker_runs() -> bool:
     docker = shutil.which("docker")
     if not docker:
         return False
@@ -320,7 +325,8 @@ def _run(*command: str) -> None:
         raise ControlPlaneUnavailable(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
-def _etcd_command(binaries: Path, folder: Path, *, port: int, peer_port: int) -> list[str | Path]:
+def etcd_command(binaries: Path, folder: Path, *, port: int, peer_port: int) -> list[str | Path]:
+    """The command of an etcd on loopback ports, with its data in ``folder``."""
     url, peer_url = f"http://{LOOPBACK}:{port}", f"http://{LOOPBACK}:{peer_port}"
     return [
         binaries / "etcd",
@@ -337,10 +343,10 @@ def _etcd_command(binaries: Path, folder: Path, *, port: int, peer_port: int) ->
 def _api_server_command(
     binaries: Path, folder: Path, *, port: int, etcd_port: int, admin_token: str
 ) -> list[str | Path]:
-    tokens = _write_private(
+    tokens = write_private(
         folder / "tokens.csv", f'{admin_token},{ADMIN},{ADMIN},"system:masters"\n'
     )
-    key = _write_private(folder / "service-accounts.key", _new_rsa_key())
+    key = write_private(folder / "service-accounts.key", new_rsa_key())
     return [
         binaries / "kube-apiserver",
         f"--etcd-servers=http://{LOOPBACK}:{etcd_port}",
@@ -361,7 +367,7 @@ def _api_server_command(
     ]
 
 
-def _new_rsa_key() -> str:
+def new_rsa_key() -> str:
     key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
     return key.private_bytes(
         serialization.Encoding.PEM,
@@ -380,7 +386,7 @@ def _is_ready(url: str, *, authority: Path, token: str) -> bool:
     return http_status(f"{url}/readyz", headers=bearer, trust=trust) == HTTPStatus.OK
 
 
-def _kubeconfig(url: str, *, authority: Path, token: str) -> JsonObject:
+def client_config(url: str, *, authority: Path, token: str) -> JsonObject:
     return {
         "apiVersion": "v1",
         "kind": "Config",
@@ -393,7 +399,7 @@ def _kubeconfig(url: str, *, authority: Path, token: str) -> JsonObject:
     }
 
 
-def _write_private(path: Path, text: str) -> Path:
+def write_private(path: Path, text: str) -> Path:
     path.touch(mode=OWNER_ONLY)
     path.write_text(text)
     return path

@@ -10,7 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cluster.build import BuildUnavailable, Say, cache_folder, say_on_stderr
+from cluster.build import Say, say_on_stderr
+from cluster.pin import BuildUnavailable, cache_folder, find_go
 
 PACKAGE = "helm.sh/helm/v4/cmd/helm"
 VERSION = "v4.3.1"
@@ -33,9 +34,7 @@ def build_helm(*, say: Say = say_on_stderr) -> Path:
     """Return helm, building it if need be. Raises BuildUnavailable."""
     if there := find_helm():
         return there
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    if not go:
-        raise BuildUnavailable("Go is neither on PATH nor in /usr/local/go/bin")
+    go = find_go()
     say(f"building helm {VERSION} (once; about 200 s on two cores)")
     folder = built_helm().parent
     folder.mkdir(parents=True, exist_ok=True)

@@ -57,6 +57,10 @@ class Objects:
         """Return an object; kinds are named as kubectl takes them. Raises ApiFailed."""
         return self._call("GET", self._place(kind.lower()).path(name, namespace))
 
+    def get_all(self, kind: str, namespace: str) -> JsonObject:
+        """Return all objects of a kind in a namespace, as a List. Raises ApiFailed."""
+        return self._call("GET", self._place(kind.lower()).path("", namespace).rstrip("/"))
+
     def apply(self, manifest: Mapping[str, Any]) -> None:
         """Apply an object on the server's side. Raises ApiFailed."""
         place = self._place(f"{manifest['apiVersion']} {manifest['kind']}")

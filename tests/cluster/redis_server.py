@@ -151,6 +151,8 @@ class RedisServer:
         if self._certificate is None:
             return peer
         trust = ssl.create_default_context(cafile=str(self._certificate.authority))
+        # Servers of this authority's trust each other, where they ask for a certificate at all.
+        trust.load_cert_chain(self._certificate.chain, self._certificate.key)
         return trust.wrap_socket(peer, server_hostname=LOOPBACK)
 
 

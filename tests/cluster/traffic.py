@@ -210,11 +210,18 @@ class Traffic:
 
 
 @contextmanager
-def traffic(url: str, *, model: str = "chat", callers: int = 8) -> Iterator[Traffic]:
-    """Call on and on: streams and whole answers, on connections that are kept or are not."""
+def traffic(
+    *urls: str, model: str = "chat", callers: int = 8, every_s: float = 0.0
+) -> Iterator[Traffic]:
+    """Call on and on: streams and whole answers, on connections that are kept or are not.
+
+    ``callers`` call each URL. Each caller asks once in ``every_s``, or once it is answered where
+    that is later.
+    """
     said, thread, over = Traffic(), Thread(), threading.Event()
-    for number in range(callers):
-        thread.start(_call(said, url, model, over, kept=number % 2 > 0))
+    for url in urls:
+        for number in range(callers):
+            thread.start(_call(said, url, model, over, kept=number % 2 > 0, every_s=every_s))
     try:
         yield said
     finally:
@@ -230,13 +237,16 @@ async def _ended(over: threading.Event) -> None:
     await asyncio.wait(callers, timeout=PATIENCE_S)
 
 
-async def _call(said: Traffic, url: str, model: str, over: threading.Event, *, kept: bool) -> None:
+async def _call(
+    said: Traffic, url: str, model: str, over: threading.Event, *, kept: bool, every_s: float
+) -> None:
     connector = aiohttp.TCPConnector(force_close=not kept)
     async with aiohttp.ClientSession(connector=connector) as session:
         number = 0
         while not over.is_set():
             number += 1
             stream = number % 2 > 0
+            began = time.monotonic()
             try:
                 await _ask(session, url, model, stream=stream)
             except (aiohttp.ClientError, TimeoutError, AssertionError) as error:
@@ -244,6 +254,8 @@ async def _call(said: Traffic, url: str, model: str, over: threading.Event, *, k
             else:
                 said.served += 1
                 said.streams += stream
+            if (rest_s := began + every_s - time.monotonic()) > 0:
+                await asyncio.sleep(rest_s)
 
 
 async def _ask(session: aiohttp.ClientSession, url: str, model: str, *, stream: bool) -> None:

@@ -86,11 +86,11 @@ class FakePlane:
         """Wait until the follower is there (or beyond)."""
         await eventually(lambda: self.revision(channel) >= revision)
 
-    def _apply(self, update: Update) -> Mapping[str, str]:
+    async def _apply(self, update: Update) -> Mapping[str, str]:
         self.updates.append(update)
         refused = {key: why for key, why in self.refuses.items() if key in update.changed}
         for name in update.removed:
-            del self.in_force[name]
+            self.in_force.pop(name, None)
         self.in_force |= {k: v for k, v in update.changed.items() if k not in refused}
         self.on_update()
         return refused

@@ -19,8 +19,10 @@ from switchboard_dataplane import app
 from switchboard_dataplane.front.routes import PATIENCE, Patience
 from switchboard_dataplane.settings import Settings
 from switchboard_dataplane.telemetry.outcome import Outcome
+from switchboard_dataplane.upstream.addresses import LOOPBACK
 from switchboard_policy import ir
 from switchboard_policy.codec import encode
+from switchboard_policy.seal import Keyring
 from switchboard_policy.store import CHANNELS, Channel
 from switchboard_policy.store.memory import MemoryStore
 
@@ -81,6 +83,7 @@ class Gateway:
     session: aiohttp.ClientSession
     store: MemoryStore
     outcomes: list[Outcome] = field(default_factory=list)
+    keys: list[Keyring] = field(default_factory=lambda: [keyring(SCOPE)])
 
     @property
     def url(self) -> str:
@@ -116,7 +119,7 @@ class Gateway:
 
     async def publish(self, *entries: ir.Entry) -> None:
         """Make the store hold exactly these, and wait until they are in force."""
-        writer = self.store.writer(keyrings=keyring)
+        writer = self.store.writer(keyrings=lambda _: self.keys[-1])
         for channel in CHANNELS:
             contents = {
                 key_of(entry): encode(entry) for entry in entries if channel_of(entry) == channel
@@ -153,23 +156,26 @@ async def gateway(
         "admin": "127.0.0.1:0",
         "scope": SCOPE,
         "lane": LANE,
+        "allow_addresses": LOOPBACK,
         **settings,
     }
+    # One gateway may stand before another.
+    others = asyncio.all_tasks()
     # The loop's, which may be one whose clock jumps.
     clock = asyncio.get_running_loop().time
     store = MemoryStore(clock_ms=lambda: round(clock() * 1000))
     outcomes: list[Outcome] = []
-    keys = keyring(SCOPE)
+    keys = [keyring(SCOPE)]
     plane = app.build(
         Settings(**said),
         source=store.reader(SCOPE),
-        keyring=lambda: keys,
+        keyring=lambda: keys[-1],
         observers=[outcomes.extend],
         patience=patience,
         clock=clock,
     )
     async with app.serving(plane), aiohttp.ClientSession() as session:
-        running = Gateway(plane, session, store, outcomes)
+        running = Gateway(plane, session, store, outcomes, keys)
         if entries:
             await running.publish(*entries)
         yield running
@@ -179,7 +185,7 @@ async def gateway(
     queues = {**signals.queues, **signals.waking}
     assert not [name for name, queue in queues.items() if queue.waiting], "nobody waits any more"
     assert len(plane.live) == 0
-    ours = [task for task in asyncio.all_tasks() if "switchboard_dataplane" in repr(task)]
+    ours = [task for task in asyncio.all_tasks() - others if "switchboard_dataplane" in repr(task)]
     assert not ours, "no task of the data plane goes on"
 
 

@@ -27,6 +27,7 @@ class Echo:
     def __init__(self) -> None:
         self.served = 0
         self.waits: asyncio.Event | None = None
+        self.admits: asyncio.Event | None = None
         self.left = 0
 
     async def serve(self, caller: Caller) -> None:
@@ -37,6 +38,8 @@ class Echo:
             raise
 
     async def _serve(self, caller: Caller) -> None:
+        if self.admits is not None:
+            await self.admits.wait()
         try:
             body = await caller.read_body()
         except RouterError as error:
@@ -57,15 +60,16 @@ class PlainLane:
     echo: Echo = field(default_factory=Echo)
     stuck: bool = False
     now: float = 0.0
+    body_limit_bytes: int = BODY_LIMIT_BYTES
 
     def __post_init__(self) -> None:
         routes = Routes(
             proxy=self.echo,
             feedback=self.echo,
             live=self.live,
-            bodies=Bodies(BODIES_LIMIT_BYTES),
+            bodies=Bodies(max(BODIES_LIMIT_BYTES, self.body_limit_bytes)),
             snapshot=lambda: None,
-            body_limit_bytes=BODY_LIMIT_BYTES,
+            body_limit_bytes=self.body_limit_bytes,
         )
         heads = ResponseHeads(clock=lambda: 0.0, today=lambda: datetime(2026, 1, 1, tzinfo=UTC))
         self.shared = Connections(

@@ -76,6 +76,29 @@ def secret(name: str, api_key: str) -> dict[str, Any]:
     }
 
 
+def client_secret(
+    name: str,
+    api_key: str,
+    *,
+    namespace: str = "system",
+    created: str = "2026-01-01T00:00:00Z",
+    **said: str,
+) -> dict[str, Any]:
+    """A Secret that makes a client; ``said`` is the rest of its data."""
+    plain = {"api-key": api_key, **said}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {"switchboard.dev/secret": "true", "switchboard.dev/client": "true"},
+            "creationTimestamp": created,
+        },
+        "data": {key: base64.b64encode(text.encode()).decode() for key, text in plain.items()},
+    }
+
+
 def service(name: str, port: int) -> dict[str, Any]:
     return {
         "apiVersion": "v1",

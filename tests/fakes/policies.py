@@ -7,7 +7,7 @@ from switchboard_dataplane.decision.request import RequestView
 from switchboard_dataplane.decision.running import Snapshot
 from switchboard_dataplane.snapshot import SnapshotBuilder
 from switchboard_policy import ir
-from switchboard_policy.names import backend_key, endpoints_key, policy_key
+from switchboard_policy.names import backend_key, client_key, endpoints_key, policy_key
 from switchboard_policy.seal import Keyring, read_keyring, write_key_file
 
 SCOPE = "gw/test"
@@ -67,6 +67,14 @@ def policy(
     return ir.Policy(name=f"ai/{name}", models=models, rules=rules, **fields)
 
 
+def client(
+    name: str, key: str, *, ring: Keyring | None = None, key_id: str = "k1", **fields: Any
+) -> ir.Client:
+    """A client ``apps/NAME`` with that key."""
+    digest = (ring or keyring()).hash_key(key_id, key.encode())
+    return ir.Client(name=f"apps/{name}", key_id=key_id, digest=digest, **fields)
+
+
 def key_of(entry: ir.Entry) -> str:
     match entry:
         case ir.Policy():
@@ -77,6 +85,8 @@ def key_of(entry: ir.Entry) -> str:
             return endpoints_key(*entry.backend.split("/"))
         case ir.Credential():
             return "credential/" + entry.backend
+        case ir.Client():
+            return client_key(*entry.name.split("/"))
 
 
 def keyed(entries: Iterable[ir.Entry]) -> Mapping[str, ir.Entry]:

@@ -1,7 +1,7 @@
 """A proxy without sockets whose upstreams take their time, for a loop of virtual time."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -177,7 +177,8 @@ class TimedCaller:
 
     fields: Mapping[str, Any] = field(default_factory=lambda: {"stream": True})
     api: Api = "chat"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: MutableMapping[str, str] = field(default_factory=dict)
+    peer: str = ""
     told: dict[str, str] = field(default_factory=dict)
     status: int = 0
     body: bytes = b""

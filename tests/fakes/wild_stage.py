@@ -98,7 +98,7 @@ class Stage(TimedStage):
 
     async def _serve(self, played: Played, proxy: Proxy, wish: Wish) -> None:
         await asyncio.sleep(wish.at_s)
-        caller = Caller(wish.body, wish.api, wish.headers)
+        caller = Caller(wish.body, wish.api, dict(wish.headers))
         own = replace(proxy, observe=partial(_observe, played, proxy, wish.number))
         serving = asyncio.create_task(own.serve(caller))
         await asyncio.wait({serving}, timeout=wish.leaves_after_s)
@@ -113,7 +113,7 @@ class Stage(TimedStage):
             return
         await asyncio.sleep(change.at_s)
         removed = frozenset(change.removed)
-        in_force.apply(Update(keyed(change.entries), removed, _both(SECOND), full=False))
+        await in_force.apply(Update(keyed(change.entries), removed, _both(SECOND), full=False))
         assert in_force.snapshot is not None
         self.snapshot = in_force.snapshot
 
@@ -122,7 +122,7 @@ async def play(number: int) -> Played:
     """Draw a world by its number and play it."""
     rng = Random(number)
     world = draw_world(rng)
-    in_force = _in_force(world, rng)
+    in_force = await _in_force(world, rng)
     assert in_force.snapshot is not None
     # What is forbidden is well, and the rest is not: nothing keeps a request from it but the rule.
     if rng.random() < 0.5:
@@ -177,7 +177,7 @@ def _builder() -> SnapshotBuilder:
     return SnapshotBuilder(KEYS, zone="here", has_router=lambda _: True)
 
 
-def _in_force(world: World, rng: Random) -> InForce:
+async def _in_force(world: World, rng: Random) -> InForce:
     """Put a world in force, in the place of the one before."""
     signals = SignalTable(Ejections(chance=rng.random))
     live_pods = rng.choice((1, 1, 3))
@@ -190,7 +190,7 @@ def _in_force(world: World, rng: Random) -> InForce:
     before = _builder().snapshot.backends
     gone = {f"{kind}/{name}" for name in before for kind in ("backend", "endpoints")}
     removed = frozenset(gone - changed.keys())
-    assert not in_force.apply(Update(changed, removed, _both(FIRST), full=False))
+    assert not await in_force.apply(Update(changed, removed, _both(FIRST), full=False))
     return in_force
 
 

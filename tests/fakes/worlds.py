@@ -18,6 +18,7 @@ from switchboard_policy.compiler.world import (
     SliceEndpoint,
     World,
 )
+from switchboard_policy.names import CLIENT_LABEL
 from switchboard_policy.seal import Keyring, read_keyring, write_key_file
 from switchboard_policy.v1alpha1.modelbackend import ModelBackendSpec
 from switchboard_policy.v1alpha1.parse import Parser
@@ -148,7 +149,12 @@ def read_world(text: str) -> tuple[Gateway, World]:
                 put(made, _slice(name, raw))
             case "Secret":
                 data = {key: value.encode() for key, value in raw["stringData"].items()}
-                put(made, Secret(name, f"uid-{name}", "1", data))
+                created = metadata.get("creationTimestamp", "")
+                is_client = CLIENT_LABEL in metadata.get("labels", {})
+                secret = Secret(name, f"uid-{name}", "1", data, created, is_client)
+                put(made, secret)
+                if is_client:
+                    places.clients[name] = secret
             case kind:
                 raise ValueError(f"a world has no {kind}")
     return gateway, made

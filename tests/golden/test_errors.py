@@ -1,9 +1,10 @@
 """Every error that a caller can get: its status, its body, the event that ends a stream with it."""
 
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 
-from switchboard_dataplane.errors import RouterError
+from switchboard_dataplane.errors import RouterError, Unauthenticated
 from switchboard_dataplane.wire.answers import error_answer, error_event
 
 FOLDER = Path(__file__).parent / "errors"
@@ -20,9 +21,11 @@ def leaves(kind: type[RouterError]) -> Iterator[type[RouterError]]:
 def test_every_error_has_its_body(golden: Callable[[Path, str], None]) -> None:
     lines = ["status  error                     body"]
     for kind in sorted(leaves(RouterError), key=lambda one: (one.status, one.__name__)):
-        answer = error_answer(kind("why"))
-        assert error_event(kind("why")) == b"data: " + answer.body + b"\n\n"
-        assert dict(answer.headers) == {"content-type": "application/json"}
+        error = Unauthenticated("why", why="unknown") if kind is Unauthenticated else kind("why")
+        answer = error_answer(error)
+        assert error_event(error) == b"data: " + answer.body + b"\n\n"
+        asked = {"www-authenticate": "Bearer"} if answer.status == HTTPStatus.UNAUTHORIZED else {}
+        assert dict(answer.headers) == {"content-type": "application/json"} | asked
         lines.append(f"{answer.status}     {kind.__name__:<24}  {answer.body.decode()}")
     golden(FOLDER / "errors.txt", "\n".join(lines) + "\n")
 

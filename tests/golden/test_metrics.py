@@ -130,6 +130,8 @@ def page() -> str:
     choices.reviewed(whose, "posted")
     choices.rated(whose, tier="cloud", backend="ai/cloud", source="feedback", value=1.0)
     choices.rated(whose, tier="cloud", backend="ai/cloud", source="judge", value=0.7)
+    for why in ("missing", "unknown", "unknown"):
+        telemetry.metrics.turned_away(why)
     telemetry.metrics.propagated(0.02)
     telemetry.metrics.propagated(-1.0)
     _, text = telemetry.exposition()
@@ -172,6 +174,8 @@ def test_everything_that_a_request_is_counted_by_has_its_arm(page: str) -> None:
         "switchboard_decision_log_total",
         "switchboard_propagation_seconds",
         "switchboard_telemetry_dropped_total",
+        # They are none of any policy's yet.
+        "switchboard_unauthenticated_total",
     }
     assert 'arm=""' not in page
 

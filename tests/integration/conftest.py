@@ -13,6 +13,7 @@ from cluster.network import NetworkUnavailable, enter_own_network
 from cluster.processes import ChildProcess
 from cluster.tls import Authority
 from fakes import gateway
+from fakes.loopback import GUARD
 from fakes.upstreams import leaving_nothing
 from switchboard_dataplane import app
 from switchboard_dataplane.upstream.aiohttp_upstream import AiohttpUpstream
@@ -62,7 +63,9 @@ def each_front(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 def each_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the test's gateways with both transports to upstreams."""
     if request.param == "aiohttp":
-        monkeypatch.setattr(app, "choose_upstream", lambda tls, **_: AiohttpUpstream(tls=tls))
+        monkeypatch.setattr(
+            app, "choose_upstream", lambda tls, guard, **_: AiohttpUpstream(tls=tls, guard=guard)
+        )
 
 
 @pytest.fixture(scope="session")
@@ -83,8 +86,8 @@ async def upstream(
 ) -> AsyncGenerator[Upstream]:
     """Each transport to upstreams in turn, for what both promise."""
     kinds: dict[str, Callable[[], Upstream]] = {
-        "ours": lambda: Http1Upstream(tls=client_tls),
-        "aiohttp": lambda: AiohttpUpstream(tls=client_tls),
+        "ours": lambda: Http1Upstream(tls=client_tls, guard=GUARD),
+        "aiohttp": lambda: AiohttpUpstream(tls=client_tls, guard=GUARD),
     }
     async with leaving_nothing(kinds[request.param]) as one:
         yield one
@@ -93,7 +96,7 @@ async def upstream(
 @pytest.fixture
 async def ours(client_tls: ssl.SSLContext) -> AsyncGenerator[Upstream]:
     """Our own transport to upstreams, for what it promises beyond."""
-    async with leaving_nothing(lambda: Http1Upstream(tls=client_tls)) as one:
+    async with leaving_nothing(lambda: Http1Upstream(tls=client_tls, guard=GUARD)) as one:
         yield one
 
 

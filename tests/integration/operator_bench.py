@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -29,7 +30,7 @@ def chart_rights(case: str, namespaces: Mapping[str, str]) -> Iterator[Json]:
     for before, after in namespaces.items():
         text = text.replace(f"namespace: {before}\n", f"namespace: {after}\n")
         text = text.replace(f"namespace: {before}}}", f"namespace: {after}}}")
-        text = text.replace(f"switchboard-operator-{before}\n", f"switchboard-operator-{after}\n")
+        text = re.sub(rf"(switchboard-operator\S*)-{before}(?=[\n\]])", rf"\1-{after}", text)
     for found in yaml.safe_load_all(text):
         if found and found["kind"] in RIGHTS:
             yield found
@@ -52,6 +53,8 @@ class OperatorBench:
         self.system = plane.create_namespace("system")
         self.namespace = plane.create_namespace("bench", labels=label)
         self.watched: list[str] = []
+        self.more: Json = {}
+        """What else the configuration of a replica that is started next says."""
         self.gateway: Json = {"name": "default", "admit": "Selector", "selector": label}
         self._grant("cluster-wide", {RELEASE_NAMESPACE: self.system})
         self._client: redis.Redis = self._stack.enter_context(redis.Redis.from_url(store.url))
@@ -71,7 +74,7 @@ class OperatorBench:
     def start(self, *, wait: bool = True, pod: str = "") -> Running:
         """Start a replica as the chart's ServiceAccount; wait until it has published."""
         config = self.folder / "operator.yaml"
-        said = {"gateways": [self.gateway], "watchNamespaces": self.watched}
+        said = {"gateways": [self.gateway], "watchNamespaces": self.watched, **self.more}
         config.write_text(json.dumps(said))
         user = f"{SERVICE_ACCOUNT}{self.system}:switchboard-operator"
         port = free_port()
@@ -109,7 +112,7 @@ class OperatorBench:
         fake.wait_for_log("serves")
         return port
 
-    def start_data_plane(self, name: str) -> Running:
+    def start_data_plane(self, name: str, *flags: str | Path) -> Running:
         """Start a data plane and wait until it is ready; its snapshot is in a folder of its name.
 
         Its key file stays as it is if ``mount`` gave it one before.
@@ -123,7 +126,7 @@ class OperatorBench:
             *("-m", "switchboard_dataplane", "--redis-url", self.redis.url),
             *("--scope-key-file", key_file, "--pod-name", name, "--grace-s", "0"),
             *("--state-dir", self.folder / f"state-{name}"),
-            *("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"),
+            *("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}", *flags),
         )
         running = Running(process, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}")
         process.wait_for_http(f"{running.admin}/readyz", timeout_s=60)

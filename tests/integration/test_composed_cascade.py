@@ -37,7 +37,7 @@ async def test_an_answer_that_fails_is_never_seen_and_the_large_model_answers(
         reply = await one.gw.send(body)
         text = reply.text if stream else reply.json["choices"][0]["message"]["content"]
         assert text == "It is 42, surely."
-        assert b"41" not in reply.body
+        assert b"41." not in reply.body
         assert reply.headers["x-switchboard-reason"] == "cascade:escalated:condition"
         assert reply.headers["x-switchboard-tier"] == "large"
         assert reply.headers["x-switchboard-attempts"] == "2"
@@ -349,8 +349,10 @@ async def test_the_last_tier_is_raced_and_restarted_as_any_other() -> None:
             backends={"broken": {"pricing": None}},
         ) as one,
     ):
-        # Whichever of the two is asked first, the answer comes from the one that is well.
-        for _ in range(4):
+        # Whichever of the two is asked first (chance), the answer comes from the one that is well.
+        tries = 0
+        while tries < 4 or (not broken.seen and tries < 100):
+            tries += 1
             options = {"include_usage": True}
             reply = await one.gw.send(chat(stream=True, stream_options=options))
             assert reply.text.endswith("It is 42.")

@@ -14,6 +14,8 @@ Schema = dict[str, Any]
 
 #: A bound must be able to grow by half before the API server's budget is spent.
 HEADROOM_MIN = 1.5
+#: What a terminal shows without wrapping.
+LINE_CHARACTERS_MAX = 120
 #: Where the search ends: at this many times the bound it no longer matters.
 HEADROOM_MAX = 64.0
 PRECISION = 1.05
@@ -147,7 +149,8 @@ def test_kubectl_get_shows_what_a_person_looks_for_first(api: ControlPlane, name
         "observedGeneration": 1,
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }
-    status = {"conditions": [ready], "revision": "7.42", "pods": "2/3"}
+    degraded = {**ready, "type": "Degraded", "status": "True", "reason": "LastGoodInForce"}
+    status = {"conditions": [ready, degraded], "revision": "7-1742", "pods": "2/3"}
     for kind, name, more in (
         ("modelbackend", "llama-8b", {"endpoints": {"ready": 3, "total": 4}}),
         ("routingpolicy", "chat", {}),
@@ -157,13 +160,15 @@ def test_kubectl_get_shows_what_a_person_looks_for_first(api: ControlPlane, name
             *("patch", kind, name, "-n", namespace),
             *("--subresource=status", "--type=merge", "-p", patch),
         )
+    columns = ["REVISION", "PODS", "REASON", "DEGRADED", "AGE"]
+    cells = ["7-1742", "2/3", "WaitingForPods", "LastGoodInForce"]
     assert table(api, "mb", namespace) == [
-        ["NAME", "READY", "MODEL", "ENDPOINTS", "REVISION", "PODS", "REASON", "AGE"],
-        ["llama-8b", "False", "meta-llama/Llama-3.1-8B", "3", "7.42", "2/3", "WaitingForPods"],
+        ["NAME", "READY", "MODEL", "ENDPOINTS", *columns],
+        ["llama-8b", "False", "meta-llama/Llama-3.1-8B", "3", *cells],
     ]
     assert table(api, "rp", namespace) == [
-        ["NAME", "READY", "MODELS", "REVISION", "PODS", "REASON", "AGE"],
-        ["chat", "False", '["chat","gpt-4o*"]', "7.42", "2/3", "WaitingForPods"],
+        ["NAME", "READY", "MODELS", *columns],
+        ["chat", "False", '["chat","gpt-4o*"]', *cells],
     ]
     wide = api.kubectl("get", "rp", "-n", namespace, "-o", "wide")
     assert "1 of 3 pods is behind" in wide
@@ -175,6 +180,7 @@ def test_kubectl_get_shows_what_a_person_looks_for_first(api: ControlPlane, name
 def table(api: ControlPlane, kind: str, namespace: str) -> list[list[str]]:
     """The lines of ``kubectl get``, without the age, which passes."""
     header, *lines = api.kubectl("get", kind, "-n", namespace).splitlines()
+    assert max(map(len, [header, *lines])) <= LINE_CHARACTERS_MAX
     return [header.split(), *(line.split()[:-1] for line in lines)]
 
 

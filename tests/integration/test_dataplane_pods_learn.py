@@ -21,6 +21,7 @@ from switchboard_dataplane.learning.decisions import Decided, Rated, read_rated
 from switchboard_dataplane.learning.ratings import Rating
 from switchboard_dataplane.settings import Settings
 from switchboard_dataplane.sources.redis_source import RedisSource
+from switchboard_dataplane.upstream.addresses import LOOPBACK
 from switchboard_operator.publisher import RedisStore
 from switchboard_policy import ir
 from switchboard_policy.codec import encode
@@ -85,7 +86,11 @@ async def pods(redis_server: RedisServer) -> AsyncIterator[list[Pod]]:
             source = RedisSource(redis_server.url, scope=SCOPE)
             stack.push_async_callback(source.close)
             settings = Settings(
-                listen="127.0.0.1:0", admin="127.0.0.1:0", scope=SCOPE, pod_name=name
+                listen="127.0.0.1:0",
+                admin="127.0.0.1:0",
+                scope=SCOPE,
+                pod_name=name,
+                allow_addresses=LOOPBACK,
             )
             plane = app.build(settings, source=source, keyring=lambda: keys)
             await stack.enter_async_context(app.serving(plane))

@@ -196,7 +196,7 @@ async def test_rotated_keys_open_the_credentials_that_they_sealed(tmp_path: Path
         async with gateway(failover("model"), entry, held) as gw:
             assert (await gw.send(chat())).status == 503
             gw.plane.in_force.keyring = keys.keyring
-            gw.plane.in_force.refresh()
+            await gw.plane.in_force.refresh()
             assert (await gw.send(chat())).status == 200
 
 

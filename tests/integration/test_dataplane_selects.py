@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from switchboard_dataplane import app
 from switchboard_dataplane.choosing.artifact import digest_of
 from switchboard_dataplane.choosing.context import context_of
 from switchboard_dataplane.choosing.routers import file_name
-from switchboard_dataplane.settings import Settings
 from switchboard_dataplane.signals.learned import Offer
 from switchboard_policy import ir
 
@@ -152,7 +152,7 @@ async def test_what_a_conversation_has_cost_and_who_answered_last_are_facts() ->
 async def test_pods_learn_together() -> None:
     async with selecting(BANDIT) as gw, aiohttp.ClientSession() as session:
         keys = keyring(SCOPE)
-        settings = Settings(listen="127.0.0.1:0", admin="127.0.0.1:0", scope=SCOPE, pod_name="two")
+        settings = replace(gw.plane.settings, pod_name="two")
         other = app.build(
             settings,
             source=gw.store.reader(SCOPE),

@@ -14,7 +14,7 @@ import yaml
 
 from cluster.line import COMMAND, Running, eventually
 from cluster.processes import ChildProcess, free_port, port_open
-from fakes.manifests import endpoint_slice
+from fakes.manifests import client_secret, endpoint_slice
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICK_START = EXAMPLES / "01-quick-start"
@@ -112,6 +112,34 @@ def test_the_end_leaves_nothing_running(dev: Running, folder: Path) -> None:
     assert dev.process.wait(timeout_s=10) == 0
     assert not any(port_open(port) for port in ports)
     assert "nothing is left running" in dev.process.log_text()
+
+
+def test_with_access_by_keys_only_the_clients_of_the_folder_may_call(
+    folder: Path, tmp_path: Path
+) -> None:
+    made = client_secret("cart", "sk-sb-0123456789", namespace="ai", models="chat")
+    (folder / "client.yaml").write_text(yaml.safe_dump(made))
+    port, admin = free_port(), free_port()
+    command: list[str | Path] = [*COMMAND, "dev", folder, "--access", "keys"]
+    command += ["--fake-models", folder / "fake-models.toml"]
+    command += ["--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"]
+    with ChildProcess(command, log=tmp_path / "dev.log") as process:
+        dev = Running(process, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}")
+        process.wait_for_log("Ctrl-C ends everything")
+        assert dev.answerer("chat") == "401"
+        key = "Bearer sk-sb-0123456789"
+        assert dev.chat("chat", authorization=key).status_code == 200
+        assert dev.answerer("chat-eu", authorization=key) == "403"
+        (folder / "client.yaml").unlink()
+        eventually(lambda: dev.answerer("chat", authorization=key) == "401", what="revoked")
+        assert "0123456789" not in process.log_text()
+
+
+def test_an_access_that_needs_a_cluster_is_refused(folder: Path) -> None:
+    command: list[str | Path] = [*COMMAND, "dev", folder, "--access", "tokens"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--access 'tokens' is nothing here; say none or keys" in done.stderr
 
 
 def test_a_request_for_what_is_scaled_to_zero_waits_for_the_endpoint_that_an_edit_brings(

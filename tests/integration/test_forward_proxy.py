@@ -8,6 +8,7 @@ import pytest
 
 from cluster.tls import Authority
 from fakes.gateway import chat, external, failover, gateway, http
+from fakes.loopback import GUARD
 from fakes.upstreams import (
     Conversation,
     Peer,
@@ -30,7 +31,9 @@ from switchboard_dataplane.upstream.transport import Upstream
 @asynccontextmanager
 async def chosen(proxies: Mapping[str, str], authority: Authority) -> AsyncGenerator[Upstream]:
     async with nothing_left():
-        upstream = choose_upstream(tls=tls_context(str(authority.file)), proxies=proxies)
+        upstream = choose_upstream(
+            tls=tls_context(str(authority.file)), proxies=proxies, guard=GUARD
+        )
         try:
             yield upstream
         finally:

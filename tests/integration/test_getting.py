@@ -9,6 +9,7 @@ import pytest
 
 from cluster.processes import LOOPBACK
 from cluster.tls import Authority
+from fakes.loopback import GUARD
 from fakes.upstreams import Conversation, answering, keep_answering, peer
 from switchboard_dataplane.upstream.getting import Getter, Got
 from switchboard_dataplane.upstream.tls import tls_context
@@ -18,7 +19,7 @@ TEXT = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r
 
 @pytest.fixture
 async def getter() -> AsyncIterator[Getter]:
-    getter = Getter(tls=ssl.create_default_context(), pod="pod-1\r\nx: y")
+    getter = Getter(tls=ssl.create_default_context(), guard=GUARD, pod="pod-1\r\nx: y")
     yield getter
     await getter.close()
 
@@ -118,7 +119,7 @@ async def test_tls_is_verified_by_the_name_of_the_service(tmp_path: Path) -> Non
     certificate = authority.issue("llm.ai.svc")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.chain, certificate.key)
-    getter = Getter(tls=tls_context(str(authority.file)))
+    getter = Getter(tls=tls_context(str(authority.file)), guard=GUARD)
     async with peer(keep_answering, tls=context) as engine:
         url = f"https://{LOOPBACK}:{engine.port}/metrics"
         assert await get(getter, url, host="llm.ai.svc:8443") == (200, b"{}")

@@ -2,26 +2,20 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError
 
 from cluster.processes import LOOPBACK, ChildProcess, free_port
 from cluster.redis_server import RedisServer, redis_binary
 from fakes.followers import FakePlane
 from fakes.store_contract import FollowerContract, StoreContract
-from fakes.stores import OURS, SCOPE, RedisRig, backend, contents, entry, key
+from fakes.stores import OURS, SCOPE, RedisRig, contents, entry, key
 from fakes.virtual_time import eventually, until
 from switchboard_dataplane.sources import follow
 from switchboard_dataplane.sources.redis_source import RedisSource
 from switchboard_operator.publisher import RedisStore
-from switchboard_policy.store import ZERO, Pod, Retention, Revision
-from switchboard_policy.store.signing import sign_record, sign_word
+from switchboard_policy.store import ZERO, Pod, Revision
 from switchboard_policy.store.writer import At
-
-NETWORK = Path(__file__).parents[2] / "docs" / "operations" / "network.md"
 
 
 @pytest.fixture
@@ -141,50 +135,6 @@ async def test_a_scope_is_one_slot_and_one_pattern(rig: RedisRig) -> None:
     names = [name.decode() for name in await rig.client.keys("*")]
     assert len(names) == 9
     assert all(name.startswith("sb:{gw/test}:") for name in names)
-
-
-def documented_acl(*, user: str, password: str) -> list[str]:
-    """The command that docs/operations/network.md gives, for the scope of the tests."""
-    _, _, command = NETWORK.read_text().partition("ACL SETUSER dataplane on >PASSWORD ")
-    rules, block_end, _ = command.partition("```")
-    assert block_end
-    named = rules.replace("{gw/default}", f"{{{SCOPE}}}").split()
-    return ["ACL", "SETUSER", user, "on", f">{password}", *named]
-
-
-async def test_a_data_plane_needs_little_and_may_write_no_policy(rig: RedisRig) -> None:
-    await rig.writer().publish(SCOPE, "policy", epoch=1, changes=contents(1))
-    await rig.client.execute_command(*documented_acl(user="plane", password="secret"))
-    url = rig.url.replace("redis://", "redis://plane:secret@")
-    source = RedisSource(url, scope=SCOPE)
-    other = RedisSource(url, scope="gw/other")
-    try:
-        manifest = await source.manifest("policy")
-        assert manifest is not None
-        assert await source.entries("policy", [backend(1).digest])
-        assert await source.lines({"policy": ZERO}, timeout_ms=10)
-        await source.register(Pod(name="a", revision=ZERO))
-        now_ms = (await source.shared("", timeout_ms=1)).at_ms
-        said = sign_word(OURS, topic="load", pod="a", said_ms=now_ms, body=b"{}")
-        await source.share(said)
-        assert [*(await source.shared("", timeout_ms=1000)).words] == [said]
-        decided = sign_record(OURS, pod="a", body=b"{}")
-        await source.record([decided], keep=Retention(entries=10, age_ms=1_000))
-        assert [*(await source.recorded("", limit=9)).records] == [decided]
-        await source.goodbye("a")
-        for foreign in (other.manifest("policy"), other.share(said)):
-            with pytest.raises(ConnectionError, match="permission"):
-                await foreign
-    finally:
-        await source.close()
-        await other.close()
-    plane: Any = Redis.from_url(url, protocol=2)
-    try:
-        for command in (("DEL", "sb:{gw/test}:policy:head"), ("HSET", "sb:{gw/test}:policy:head")):
-            with pytest.raises(NoPermissionError):
-                await plane.execute_command(*command, "mac", "x")
-    finally:
-        await plane.aclose()
 
 
 async def test_sentinels_lead_to_the_primary(

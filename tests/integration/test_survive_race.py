@@ -41,7 +41,9 @@ HEDGE = ir.Hedge(after_ms=100, budget_permille=1_000)
 def each_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the test on both transports to upstreams; the second is that of forward proxies."""
     if request.param == "aiohttp":
-        monkeypatch.setattr(app, "_upstream", lambda tls: AiohttpUpstream(tls=tls))
+        monkeypatch.setattr(
+            app, "_upstream", lambda tls, guard: AiohttpUpstream(tls=tls, guard=guard)
+        )
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import ssl
 import pytest
 
 from fakes.gateway import until
+from fakes.loopback import GUARD
 from fakes.upstream_phases import silent
 from fakes.upstreams import (
     ANSWER,
@@ -104,7 +105,7 @@ async def test_idle_connections_are_closed_and_their_pools_forgotten(
 ) -> None:
     limits = PoolLimits(keepalive_s=0.1, reap_s=0.02, forgotten_s=0.2)
     async with (
-        leaving_nothing(lambda: Http1Upstream(tls=client_tls, limits=limits)) as ours,
+        leaving_nothing(lambda: Http1Upstream(tls=client_tls, guard=GUARD, limits=limits)) as ours,
         peer(keep_answering) as model,
     ):
         assert isinstance(ours, Http1Upstream)
@@ -131,7 +132,7 @@ async def test_requests_beyond_the_cap_stand_in_line(client_tls: ssl.SSLContext)
             await one.say(ANSWER)
 
     async with (
-        leaving_nothing(lambda: Http1Upstream(tls=client_tls, limits=limits)) as ours,
+        leaving_nothing(lambda: Http1Upstream(tls=client_tls, guard=GUARD, limits=limits)) as ours,
         peer(talk) as model,
     ):
         bodies = await asyncio.gather(*(ask(ours, model) for _ in range(30)))
@@ -142,7 +143,7 @@ async def test_requests_beyond_the_cap_stand_in_line(client_tls: ssl.SSLContext)
 async def test_a_place_in_line_is_bounded_and_can_be_left(client_tls: ssl.SSLContext) -> None:
     limits = PoolLimits(connections_max=1)
     async with (
-        leaving_nothing(lambda: Http1Upstream(tls=client_tls, limits=limits)) as ours,
+        leaving_nothing(lambda: Http1Upstream(tls=client_tls, guard=GUARD, limits=limits)) as ours,
         peer(silent) as model,
     ):
         first = asyncio.create_task(ask(ours, model))

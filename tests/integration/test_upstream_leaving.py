@@ -8,6 +8,7 @@ import pytest
 
 from cluster.tls import Authority
 from fakes.gateway import until
+from fakes.loopback import GUARD
 from fakes.upstream_phases import AT_ONCE_S, PHASES, halting, mute, under_way
 from fakes.upstreams import (
     SIZED_HEAD,
@@ -90,7 +91,7 @@ async def test_closing_ends_what_is_under_way(
 ) -> None:
     for context in (None, authority.issue("127.0.0.1").context()):
         async with nothing_left():
-            ours = Http1Upstream(tls=client_tls)
+            ours = Http1Upstream(tls=client_tls, guard=GUARD)
             async with peer(halting, tls=context) as model:
                 response = await post(ours, endpoint_at(model.url))
                 await ours.close()

@@ -18,6 +18,7 @@ from switchboard_policy.compiler.world import (
     Service,
     World,
 )
+from switchboard_policy.ir import Client
 from switchboard_policy.v1alpha1.parse import Problem
 
 NAMESPACES = ("ai", "ml", "platform")
@@ -25,8 +26,15 @@ NAMES = ("a", "b", "c")
 MODELS = ("*", "m*", "m-1*", "m-1", "m-2", "n")
 GATEWAYS = (
     Gateway("default", "ai", order=("ml",), platform_namespace="platform"),
-    Gateway("default", "ai", admit="Same", platform_namespace="platform"),
-    Gateway("default", "ai", admit="Selector", selector={"team": "red"}),
+    Gateway("default", "ai", admit="Same", platform_namespace="platform", clients_from="All"),
+    Gateway(
+        "default",
+        "ai",
+        admit="Selector",
+        selector={"team": "red"},
+        clients_from="Selector",
+        clients_selector={"team": "red"},
+    ),
 )
 PROBLEM = Problem("spec", "it is wrong", "", "make it right")
 
@@ -115,6 +123,21 @@ def surroundings(draw: st.DrawFn) -> Edit:
 
 
 @st.composite
+def clients(draw: st.DrawFn) -> Edit:
+    name, created = draw(names), draw(st.sampled_from(["1", "2"]))
+    key = draw(st.sampled_from([b"sk-sb-0123456789-1", b"sk-sb-0123456789-2", b"short"]))
+    made = Secret(
+        name, "u", "1", {"api-key": key, "tier": draw(st.sampled_from([b"a", b"b"]))}, created
+    )
+
+    def place(world: World) -> None:
+        known: Any = world.clients
+        known[name] = made
+
+    return place
+
+
+@st.composite
 def labellings(draw: st.DrawFn) -> Edit:
     namespace, said = draw(st.sampled_from(NAMESPACES)), draw(st.none() | labels)
     return lambda made: _label(made, namespace, said)
@@ -130,12 +153,14 @@ def _label(made: World, namespace: str, said: Mapping[str, str] | None) -> None:
 
 @st.composite
 def deletions(draw: st.DrawFn) -> Edit:
-    kind = draw(st.sampled_from(["backends", "policies", "services", "slices", "secrets"]))
+    kind = draw(
+        st.sampled_from(["backends", "policies", "services", "slices", "secrets", "clients"])
+    )
     name = draw(names)
     return lambda made: getattr(made, kind).pop(name, None)
 
 
-edits = st.one_of(backends(), policies(), surroundings(), labellings(), deletions())
+edits = st.one_of(backends(), policies(), surroundings(), clients(), labellings(), deletions())
 beginnings = st.lists(st.one_of(backends(), policies(), labellings()), min_size=4, max_size=10)
 
 
@@ -182,6 +207,11 @@ def test_what_is_published_holds_together(gateway: Gateway, changes: list[Edit])
         assert decode(encoded.body, digest=encoded.digest) == encoded.entry
     for report in found.reports.values():
         assert all(key in found.policy for key in report.keys)
+    digests = [
+        each.entry.digest for each in found.policy.values() if isinstance(each.entry, Client)
+    ]
+    assert len(set(digests)) == len(digests) == found.clients
+    assert len(digests) + len(found.refused_clients) == len(made.clients)
     for encoded in found.policy.values():
         for each in getattr(encoded.entry, "rules", ()):
             named = {member.backend for tier in each.tiers for member in tier.members}

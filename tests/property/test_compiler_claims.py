@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from switchboard_policy.compiler.claims import Claim, Claims
+from switchboard_policy.compiler.claims import Claim, Claims, Lost
 from switchboard_policy.compiler.world import Name
 
 MODELS = ("*", "g*", "gp*", "gpt", "gpt*", "gpt-4", "gpt-4*", "x")
@@ -58,7 +58,7 @@ def test_updates_tell_what_a_fresh_look_tells(steps: list[dict[Name, Claim | Non
                 held[name] = claim
         fresh = Claims().update(held)
         assert {name: lost for name, lost in told.items() if name in held} == fresh
-        assert not any(lost for name, lost in told.items() if name not in held)
+        assert not any(lost.findings for name, lost in told.items() if name not in held)
 
 
 @settings(max_examples=200)
@@ -67,8 +67,11 @@ def test_whoever_loses_a_name_is_told_who_has_it(all_claims: list[Claim]) -> Non
     held = {claim.policy: claim for claim in all_claims}
     told = Claims().update(held)
     for claim in held.values():
-        said = " ".join(finding.message for finding in told[claim.policy])
+        said = " ".join(finding.message for finding in told[claim.policy].findings)
         exact = [model for model in claim.models if not model.endswith("*")]
+        if exact and len(exact) == len(claim.models):
+            gets = [model for model in exact if winner(held, model) == claim.policy]
+            assert told[claim.policy].nameless == (not gets)
         for model in exact:
             assert (f'"{model}" goes to' in said) == (winner(held, model) != claim.policy)
         if all(winner(held, asked) in (claim.policy, None) for asked in (*CONCRETE, *exact)):
@@ -79,7 +82,8 @@ def test_priority_comes_before_exactness_and_is_named() -> None:
     exact = Claim(Name("a", "exact"), 0, 0, ("gpt-4",))
     wide = Claim(Name("a", "wide"), 0, 7, ("gpt*",))
     told = Claims().update({claim.policy: claim for claim in (exact, wide)})
-    assert told[wide.policy] == ()
-    (finding,) = told[exact.policy]
+    assert told[wide.policy] == Lost()
+    assert told[exact.policy].nameless
+    (finding,) = told[exact.policy].findings
     assert "a/wide" in finding.message
     assert "priority (7 over 0)" in finding.message

@@ -125,7 +125,24 @@ def _pick_in(
     """Pick among the endpoints of the masked backends that are not ``out``; None without one."""
     if not mask:
         return None
-    scene = Scene(
+    scene = scene_for(plan, tier, spent, signals, out, now=now, rng=rng)
+    if tier.weights:
+        return _pick_by_weight(plan, tier, mask, scene)
+    return pick(pool_of(plan, tier, mask), scene)
+
+
+def scene_for(
+    plan: Plan,
+    tier: Tier,
+    spent: tuple[Endpoint, ...],
+    signals: SignalTable,
+    out: Mapping[str, float],
+    *,
+    now: float,
+    rng: Rng,
+) -> Scene:
+    """Return what a pick among a tier's endpoints looks at, beside those that are ``out``."""
+    return Scene(
         plan.snapshot,
         plan.view,
         tier.balance,
@@ -135,9 +152,6 @@ def _pick_in(
         out,
         plan.resting.union(endpoint.id for endpoint in spent) if spent else plan.resting,
     )
-    if tier.weights:
-        return _pick_by_weight(plan, tier, mask, scene)
-    return pick(pool_of(plan, tier, mask), scene)
 
 
 def _pick_by_weight(plan: Plan, tier: Tier, mask: int, scene: Scene) -> Endpoint | None:

@@ -7,6 +7,7 @@ an endpoint.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from switchboard_dataplane.decision.arms import arm_for
 from switchboard_dataplane.decision.candidates import next_candidate
@@ -37,6 +38,41 @@ def decide(
 
     ``waiter`` stands for a request that has waited already.
     """
+    opened = open_plan(snapshot, view, signals, now=now, rng=rng, first=waiter is None)
+    if isinstance(opened, Rejection):
+        return opened
+    return seek(opened, signals, now=now, rng=rng, waiter=waiter)
+
+
+class Opened:
+    """A plan that nobody was picked for yet, with what it was made of.
+
+    ``allowed`` are the backends that may serve at all, before a select leaves out some of them.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        abilities: Abilities,
+        guardrails: tuple[Guardrail, ...],
+        allowed: int,
+    ) -> None:
+        self.plan: Final = plan
+        self.abilities: Final = abilities
+        self.guardrails: Final = guardrails
+        self.allowed: Final = allowed
+
+
+def open_plan(
+    snapshot: Snapshot,
+    view: RequestView,
+    signals: SignalTable,
+    *,
+    now: float,
+    rng: Rng,
+    first: bool,
+) -> Opened | Rejection:
+    """Find the rule for a request, and who may serve it at all; ``first``: nobody asked before."""
     policy = find_policy(snapshot, view.model)
     if policy is None:
         return Rejection(
@@ -58,10 +94,10 @@ def decide(
     forbidden = 0
     for guardrail in guardrails:
         forbidden |= guardrail.forbids
-    eligible = able(abilities, view) & rule.mask & ~forbidden
+    eligible = allowed = able(abilities, view) & rule.mask & ~forbidden
     if rule.select is not None:
         choice = Choice(snapshot, policy, rule, view, eligible)
-        rule = start_rule(choice, signals, now=now, rng=rng, first=waiter is None)
+        rule = start_rule(choice, signals, now=now, rng=rng, first=first)
         eligible &= rule.mask
     plan = Plan(
         snapshot,
@@ -73,16 +109,29 @@ def decide(
         expression_errors=conditions.errors,
         forbidden=forbidden,
     )
-    if rule.spills or abilities.wakes & eligible:
+    return Opened(plan, abilities, guardrails, allowed)
+
+
+def seek(
+    opened: Opened,
+    signals: SignalTable,
+    *,
+    now: float,
+    rng: Rng,
+    waiter: Waiter | None = None,
+) -> Decision | Waiting | Resting | Rejection:
+    """Return where a request goes first by its plan, what it waits for, or why it goes nowhere."""
+    plan, abilities = opened.plan, opened.abilities
+    if plan.rule.spills or abilities.wakes & plan.eligible:
         found = place(plan, abilities, signals, waiter, now=now, rng=rng)
     else:
         found = next_candidate(plan, (), signals, now=now, rng=rng)
-        if found is None and abilities.queues & eligible:
+        if found is None and abilities.queues & plan.eligible:
             found = wait_for(plan, abilities, signals, waiter, now=now, rng=rng)
     if isinstance(found, Waiting):
         return found
     if found is None:
-        return _refuse(plan, abilities, guardrails, signals, now=now, rng=rng)
+        return _refuse(plan, abilities, opened.guardrails, signals, now=now, rng=rng)
     return Decision(plan, found)
 
 

@@ -74,8 +74,9 @@ def able(abilities: Abilities, view: RequestView) -> int:
 
 def guardrails_in_force(policy: Policy, conditions: Conditions) -> tuple[Guardrail, ...]:
     """Return the guardrails that apply to the request; one whose ``when`` fails applies."""
-    return tuple(
-        guardrail
-        for guardrail in policy.guardrails
-        if guardrail.when is None or conditions.holds(guardrail.when, on_error=True)
-    )
+    return tuple(guardrail for guardrail in policy.guardrails if applies(guardrail, conditions))
+
+
+def applies(guardrail: Guardrail, conditions: Conditions) -> bool:
+    """Say whether a guardrail applies to the request; where its ``when`` fails it does."""
+    return guardrail.when is None or conditions.holds(guardrail.when, on_error=True)

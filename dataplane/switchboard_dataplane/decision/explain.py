@@ -1,31 +1,46 @@
 """Why every candidate fell: the slow path that turns an empty choice into sentences."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from switchboard_dataplane.decision.request import RequestView
 from switchboard_dataplane.decision.running import Backend, Guardrail
 from switchboard_dataplane.decision.verdict import Fallen, Plan, Rejection
 from switchboard_dataplane.signals.endpoints import SignalTable
 
-_BUSY: Final = "all endpoints are at maxInFlight"
+#: The filters that drop a backend, in the order in which they are told.
+GUARDRAIL: Final = "guardrail"
+UNPUBLISHED: Final = "unpublished"
+UNUSABLE: Final = "unusable"
+CAPABILITY: Final = "capability"
+TERMINATING: Final = "terminating"
+RESTING: Final = "resting"
+NO_ENDPOINT: Final = "no_endpoint"
+EJECTED: Final = "ejected"
+AT_LIMIT: Final = "at_limit"
+#: None of them: it may serve, or may again by now.
+NOTHING: Final = ""
+
+
+class Why(NamedTuple):
+    """The filter that drops a backend, and in words how."""
+
+    filter: str
+    words: str
 
 
 def reject(
     plan: Plan, guardrails: Sequence[Guardrail], signals: SignalTable, *, now: float
 ) -> Rejection:
     """Build the rejection of a plan that has no candidate."""
-    fallen = tuple(
-        Fallen(
-            tier=tier.name,
-            backend=name,
-            reason=_why(plan, number, guardrails, signals, now),
-        )
-        for tier in plan.rule.tiers
-        for number, name in enumerate(plan.policy.backends)
-        if tier.mask >> number & 1
-    )
-    busy = any(one.reason.startswith(_BUSY) for one in fallen)
+    fallen: list[Fallen] = []
+    busy = False
+    for tier in plan.rule.tiers:
+        for number, name in enumerate(plan.policy.backends):
+            if tier.mask >> number & 1:
+                why = why_fallen(plan, number, guardrails, signals, now=now)
+                busy = busy or why.filter == AT_LIMIT
+                fallen.append(Fallen(tier=tier.name, backend=name, reason=why.words))
     told = "; ".join(f"{one.tier}/{one.backend}: {one.reason}" for one in fallen)
     message = f"rule {plan.rule.name} of policy {plan.policy.name} has no backend that may serve"
     return Rejection(
@@ -33,52 +48,69 @@ def reject(
         message=f"{message}: {told or 'none of its tiers names one'}",
         policy=plan.policy.name,
         rule=plan.rule.name,
-        fallen=fallen,
+        fallen=tuple(fallen),
     )
 
 
-def _why(
-    plan: Plan, number: int, guardrails: Sequence[Guardrail], signals: SignalTable, now: float
-) -> str:
-    for guardrail in guardrails:
-        if guardrail.forbids >> number & 1:
-            return f"forbidden by guardrail {guardrail.name} of {guardrail.policy}"
-    backend = plan.snapshot.backends.get(plan.policy.backends[number])
-    if backend is None:
-        return "not published to this data plane"
-    lacking = backend.unusable or _lacking(backend, plan.view)
-    if lacking:
-        return lacking
+def why_fallen(
+    plan: Plan,
+    number: int,
+    guardrails: Sequence[Guardrail],
+    signals: SignalTable,
+    *,
+    now: float,
+) -> Why:
+    """Return what drops a backend of a plan, by its number, whose eligible ones are awake."""
+    hard = why_forbidden(plan, number, guardrails)
+    if hard is not None:
+        return hard
+    backend = plan.snapshot.backends[plan.policy.backends[number]]
     if not plan.eligible >> number & 1:
         if backend.terminating:
-            return "has no endpoint but those that terminate"
-        return "is left alone for a while, as it asked for"
+            return Why(TERMINATING, "has no endpoint but those that terminate")
+        return Why(RESTING, "is left alone for a while, as it asked for")
     return _why_no_endpoint(backend, signals, now)
 
 
-def _why_no_endpoint(backend: Backend, signals: SignalTable, now: float) -> str:
+def why_forbidden(plan: Plan, number: int, guardrails: Sequence[Guardrail]) -> Why | None:
+    """Return the hard limit that a backend falls by, whatever is true now; None if none does."""
+    for guardrail in guardrails:
+        if guardrail.forbids >> number & 1:
+            return Why(GUARDRAIL, f"forbidden by guardrail {guardrail.name} of {guardrail.policy}")
+    backend = plan.snapshot.backends.get(plan.policy.backends[number])
+    if backend is None:
+        return Why(UNPUBLISHED, "not published to this data plane")
+    if backend.unusable:
+        return Why(UNUSABLE, backend.unusable)
+    lacking = _lacking(backend, plan.view)
+    return Why(CAPABILITY, lacking) if lacking else None
+
+
+def _why_no_endpoint(backend: Backend, signals: SignalTable, now: float) -> Why:
     if not backend.endpoints:
-        return "has no endpoint that is ready"
+        return Why(NO_ENDPOINT, "has no endpoint that is ready")
     standing = [one for one in backend.endpoints if one.id not in signals.ejected]
     if not standing:
-        return _all_ejected(backend, signals, now)
+        return Why(EJECTED, _all_ejected(backend, signals, now))
     if backend.spec.max_in_flight is None:
-        return "became usable while the request was being rejected"
+        return Why(NOTHING, "became usable while the request was being rejected")
     busy = sum(signals[endpoint.id].in_flight for endpoint in standing)
     queue = signals.queues.get(backend.name)
     waiting = f", {len(queue.waiting)} waiting" if queue is not None else ""
-    return f"{_BUSY} ({busy} in flight{waiting})"
+    return Why(AT_LIMIT, f"all endpoints are at maxInFlight ({busy} in flight{waiting})")
 
 
 def _all_ejected(backend: Backend, signals: SignalTable, now: float) -> str:
-    told: list[str] = []
-    for endpoint in backend.endpoints:
-        breaker = signals[endpoint.id].breaker
-        for_s = max(0.0, now - signals.ejected.get(endpoint.id, now))
-        by = "probe" if breaker.state == "closed" else "breaker"
-        told.append(f"ejected by its {by} for {for_s:.0f} s")
+    told = [ejected_for(endpoint.id, signals, now) for endpoint in backend.endpoints]
     more = len(told) - 1
     return told[0] + (f", and {more} more of its endpoints are ejected" if more else "")
+
+
+def ejected_for(endpoint_id: str, signals: SignalTable, now: float) -> str:
+    """Say of an endpoint that is ejected by what, and for how long."""
+    for_s = max(0.0, now - signals.ejected.get(endpoint_id, now))
+    by = "probe" if signals[endpoint_id].breaker.state == "closed" else "breaker"
+    return f"ejected by its {by} for {for_s:.0f} s"
 
 
 def _lacking(backend: Backend, view: RequestView) -> str:

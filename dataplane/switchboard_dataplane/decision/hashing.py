@@ -32,7 +32,7 @@ def pick_by_hash(pool: Pool, key: bytes, scene: Scene, *, standing: Pool) -> End
     signals, place = scene.signals, place_of(key)
     bound = load_bound(pool, scene)
     starting: Endpoint | None = None
-    for at, endpoint in _in_order(pool, place, standing):
+    for at, endpoint in in_order(pool, place, standing):
         if signals[endpoint.id].in_flight >= bound or not scene.may_serve(endpoint):
             continue
         share = scene.share_of(endpoint)
@@ -107,7 +107,7 @@ def _ring_of(pool: Pool) -> Ring:
     return pool.ring
 
 
-def _in_order(pool: Pool, place: int, standing: Pool) -> Iterator[tuple[int, Endpoint]]:
+def in_order(pool: Pool, place: int, standing: Pool) -> Iterator[tuple[int, Endpoint]]:
     """Yield the key's window by rendezvous weight, then what follows it of those that stand."""
     ring = _ring_of(pool)
     places, count = ring.places, len(ring.places)

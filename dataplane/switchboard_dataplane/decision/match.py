@@ -8,6 +8,10 @@ from switchboard_dataplane.decision.request import RequestView
 from switchboard_dataplane.decision.running import Matcher, Policy, Rule, Snapshot
 from switchboard_policy.facts import Program
 
+#: What of a rule does not hold, beside the fields of its match: its expression is false, or fails.
+WHEN: Final = "when"
+FAILED: Final = "failed"
+
 #: How each CEL fact is read off a request: one for each of ``facts.REQUEST_FACTS``.
 FACT_READERS: Final[dict[str, Callable[[RequestView], Any]]] = {
     "request.model": lambda view: view.model,
@@ -30,6 +34,14 @@ FACT_READERS: Final[dict[str, Callable[[RequestView], Any]]] = {
     "request.minQuality": lambda view: view.min_quality,
     "request.labels": lambda view: view.labels,
     "request.arm": lambda view: view.arm,
+    "client.kind": lambda view: view.client.kind,
+    "client.name": lambda view: view.client.name,
+    "client.namespace": lambda view: view.client.namespace,
+    "client.tier": lambda view: view.client.tier,
+    "client.team": lambda view: view.client.team,
+    "client.labels": lambda view: view.client.labels,
+    "client.models": lambda view: list(view.client.models),
+    "client.expires": lambda view: view.client.expires,
     "signals.task": lambda view: view.readings["task"],
     "signals.domain": lambda view: view.readings["domain"],
     "signals.language": lambda view: view.readings["language"],
@@ -90,37 +102,69 @@ class Conditions:
 def find_rule(policy: Policy, view: RequestView, conditions: Conditions) -> Rule | None:
     """Return the first rule that matches; None only where a policy has no default rule."""
     for rule in policy.rules:
-        if rule.matcher is not None and not matches(rule.matcher, view):
-            continue
-        if rule.when is not None and not conditions.holds(rule.when, on_error=False):
-            continue
-        return rule
+        if passed_by(rule, view, conditions) is None:
+            return rule
     return None
 
 
-def matches(matcher: Matcher, view: RequestView) -> bool:
-    """Say whether every field of a structured match holds; cheap fields come first."""
+def passed_by(rule: Rule, view: RequestView, conditions: Conditions) -> str | None:
+    """Return the first thing of a rule that does not hold; None where it matches.
+
+    A field of its match, WHEN, or FAILED where its expression cannot be evaluated.
+    """
+    if rule.matcher is not None:
+        field = mismatch(rule.matcher, view)
+        if field is not None:
+            return field
+    if rule.when is not None:
+        errors = conditions.errors
+        if not conditions.holds(rule.when, on_error=False):
+            return WHEN if conditions.errors == errors else FAILED
+    return None
+
+
+def mismatch(matcher: Matcher, view: RequestView) -> str | None:
+    """Return the first field of a structured match that does not hold; None if all do.
+
+    Cheap fields come first.
+    """
+    return (
+        _size_mismatch(matcher, view)
+        or _agent_mismatch(matcher, view)
+        or _text_mismatch(matcher, view)
+    )
+
+
+def _size_mismatch(matcher: Matcher, view: RequestView) -> str | None:
     if matcher.apis and view.api not in matcher.apis:
-        return False
+        return "apis"
     if matcher.tags and matcher.tags.isdisjoint(view.tags):
-        return False
+        return "tags"
     if matcher.tokens_min is not None and view.tokens < matcher.tokens_min:
-        return False
+        return "tokens.min"
     if matcher.tokens_max is not None and view.tokens > matcher.tokens_max:
-        return False
-    return (
-        _agent_matches(matcher, view)
-        and _headers_match(matcher, view)
-        and _texts_match(matcher, view)
-    )
+        return "tokens.max"
+    return None
 
 
-def _agent_matches(matcher: Matcher, view: RequestView) -> bool:
-    return (
-        (not matcher.roles or view.role in matcher.roles)
-        and (not matcher.stages or view.stage in matcher.stages)
-        and (not matcher.arms or view.arm in matcher.arms)
-    )
+def _agent_mismatch(matcher: Matcher, view: RequestView) -> str | None:
+    if matcher.roles and view.role not in matcher.roles:
+        return "roles"
+    if matcher.stages and view.stage not in matcher.stages:
+        return "stages"
+    if matcher.arms and view.arm not in matcher.arms:
+        return "arms"
+    return None
+
+
+def _text_mismatch(matcher: Matcher, view: RequestView) -> str | None:
+    if not _headers_match(matcher, view):
+        return "headers"
+    if matcher.keywords and not _any_keyword(matcher.keywords, view.prompt_lower):
+        return "keywords"
+    if matcher.system_prompt and not _in_system_prompt(matcher.system_prompt, view):
+        return "systemPrompt"
+    return None
 
 
 def _headers_match(matcher: Matcher, view: RequestView) -> bool:
@@ -131,13 +175,9 @@ def _headers_match(matcher: Matcher, view: RequestView) -> bool:
     return True
 
 
-def _texts_match(matcher: Matcher, view: RequestView) -> bool:
-    if matcher.keywords and not _any_keyword(matcher.keywords, view.prompt_lower):
-        return False
-    if matcher.system_prompt:
-        system = view.system.lower()
-        return any(text in system for text in matcher.system_prompt)
-    return True
+def _in_system_prompt(phrases: tuple[str, ...], view: RequestView) -> bool:
+    system = view.system.lower()
+    return any(phrase in system for phrase in phrases)
 
 
 def _any_keyword(keywords: tuple[tuple[str, Pattern[str]], ...], prompt: str) -> bool:

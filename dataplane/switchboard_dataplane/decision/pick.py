@@ -42,7 +42,7 @@ def pick(pool: Pool, scene: Scene) -> Endpoint | None:
     """Return the endpoint that gets the attempt; None if none of the pool may serve."""
     by = scene.balance.by
     checked = bool(pool.limited or scene.out or scene.spent)
-    standing = _standing_of(pool, scene) if scene.out else pool
+    standing = standing_of(pool, scene) if scene.out else pool
     narrow = FILTERS.get(by)
     if narrow is not None:
         for group in narrow(standing, scene):
@@ -57,7 +57,7 @@ def pick(pool: Pool, scene: Scene) -> Endpoint | None:
     return _pick_of(standing.endpoints, scene, checked=checked)
 
 
-def _standing_of(pool: Pool, scene: Scene) -> Pool:
+def standing_of(pool: Pool, scene: Scene) -> Pool:
     """Return the pool of those that are not ejected where many are, else the pool itself.
 
     It is made anew when others are ejected, and remembered until then.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
+from switchboard_dataplane.decision.client import ANYBODY
 from switchboard_policy.ir import Api
 
 #: A parsed JSON body of one of the APIs.
@@ -16,11 +17,24 @@ _NO_METADATA: Final[Mapping[str, str]] = {}
 _NO_LABELS: Final[Mapping[str, float]] = {}
 _NO_READINGS: Final[Mapping[str, Any]] = {}
 
+#: What callers prove themselves by. No rule reads it: who writes policies could read keys by it.
+PROOFS: Final = frozenset(
+    {
+        "api-key",
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "x-api-key",
+        "x-forwarded-client-cert",
+        "x-goog-api-key",
+    }
+)
+
 
 class RequestView:
     """What rules, guardrails and filters may know of a request.
 
-    ``headers`` have lower-case names. ``tokens`` are estimated (UTF-8 bytes of the prompt / 4);
+    ``client`` is who calls. ``tokens`` are estimated (UTF-8 bytes of the prompt / 4);
     ``max_tokens`` is 0 where the caller set no limit. ``metadata`` has string values only.
     ``deadline_ms`` is the caller's, None without one; ``priority`` is the place in a queue.
     ``min_quality`` is what the caller asks for, in [0, 1]; ``labels`` are numbers that it tells of
@@ -33,7 +47,7 @@ class RequestView:
         self.api: Final = api
         self.model: Final = model
         self.payload: Final = payload
-        self.headers: Final = headers
+        self.client = ANYBODY
         self.stream = False
         self.tokens = 0
         self.max_tokens = 0
@@ -53,9 +67,27 @@ class RequestView:
         self.arm = ""
         self.labels: Mapping[str, float] = _NO_LABELS
         self.readings: Mapping[str, Any] = _NO_READINGS
+        self._sent: Final = headers
+        self._headers: Mapping[str, str] | None = None
         self._system: str | None = None
         self._prompt: str | None = None
         self._prompt_lower: str | None = None
+
+    @property
+    def conversation(self) -> str:
+        """The session among those of this caller, "" without one: nobody shares another's."""
+        client = self.client
+        if not self.session or not client.id:
+            return self.session
+        return f"{client.kind} {client.id} {self.session}"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The request's headers, by lower-case names, without what the caller proves itself by."""
+        if self._headers is None:
+            sent = self._sent
+            self._headers = {name: sent[name] for name in sent if name not in PROOFS}
+        return self._headers
 
     @property
     def messages(self) -> list[object] | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from re import Pattern
 
+from switchboard_dataplane.decision.client import NO_CLIENTS, Clients
 from switchboard_dataplane.signals.breaker import Era
 from switchboard_policy import ir
 from switchboard_policy.facts import Facts, Program
@@ -18,6 +19,7 @@ from switchboard_policy.facts import Facts, Program
 class Endpoint:
     """One address of a backend that may serve. ``id`` is ``namespace/name@address``.
 
+    ``backend`` has everything of the backend but its endpoints: those are the snapshot's to tell.
     ``url`` is the base to which ``/chat/completions`` is appended. ``host`` is the name that TLS
     and the Host header go by, "" where the URL's own is right.
     """
@@ -37,7 +39,7 @@ class Backend:
     Where none is, those that still serve: then it is ``terminating``, and the last to be asked.
     ``credential`` is the identity of the credential: another one for another key, "" without one.
     ``unusable`` says why nothing may be sent to it although it is published; "" if it may serve.
-    Filled once by the snapshot builder (its endpoints refer back to it), never changed after.
+    Filled once by the snapshot builder, never changed after.
     ``places`` remembers where a ring has its endpoints, by id; the next form of the backend has it,
     too.
     """
@@ -136,7 +138,8 @@ class Policy:
     ``readings`` are the signals of requests that these, and its selects, want to know; ``derived``
     those of them that no rule reads out of the texts. ``recalls`` says that it asks for the past of
     conversations. With ``arms`` every request is on one of them. ``alone`` are rules that send to
-    one backend, by its name: whom the gateway asks of its own.
+    one backend, by its name: whom the gateway asks of its own. ``noted_headers`` and
+    ``noted_metadata`` are what its rules and guardrails read by name: the log has them.
     """
 
     name: str
@@ -150,6 +153,8 @@ class Policy:
     recalls: bool = False
     arms: tuple[Arm, ...] = ()
     alone: Mapping[str, Rule] = field(default_factory=dict[str, Rule])
+    noted_headers: tuple[str, ...] = ()
+    noted_metadata: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -220,7 +225,7 @@ class Snapshot:
     ``abilities`` and ``pools`` remember pure functions of what is immutable here, filled as
     requests come: only the time they take depends on it. ``live_pods`` share the endpoints'
     limits; ``reads`` says whether any policy wants readings; ``terminating`` are the backends, by
-    name, that have no endpoint but those that go.
+    name, that have no endpoint but those that go; ``clients`` are those that have keys.
     """
 
     revision: str
@@ -234,5 +239,6 @@ class Snapshot:
     live_pods: int = 1
     reads: bool = False
     terminating: frozenset[str] = frozenset()
+    clients: Clients = NO_CLIENTS
     abilities: dict[Policy, Abilities] = field(default_factory=dict)
     pools: dict[tuple[Tier, int], Pool] = field(default_factory=dict)

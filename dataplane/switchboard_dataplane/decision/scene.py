@@ -12,6 +12,11 @@ from switchboard_policy import ir
 #: How often a new endpoint is taken at first, as a share of how often the others are.
 SLOW_START_SHARE_MIN: Final = 0.1
 
+#: What keeps an endpoint out: it is ejected, it rests or was tried, it is at its limit.
+OUT: Final = "out"
+SPENT: Final = "spent"
+FULL: Final = "full"
+
 
 class Rng(Protocol):
     """Where chance comes from: ``random.Random`` is one."""
@@ -50,14 +55,20 @@ class Scene:
 
     def may_serve(self, endpoint: Endpoint) -> bool:
         """Say whether the endpoint is in, untried and below its limit."""
+        return self.barred(endpoint) is None
+
+    def barred(self, endpoint: Endpoint) -> str | None:
+        """Return what keeps an endpoint out: OUT, SPENT or FULL; None where it may serve."""
         # By id: a swap between two attempts makes other objects for the same address.
-        if endpoint.id in self.out or endpoint.id in self.spent:
-            return False
+        if endpoint.id in self.out:
+            return OUT
+        if endpoint.id in self.spent:
+            return SPENT
         limit = endpoint.backend.spec.max_in_flight
         if limit is None:
-            return True
+            return None
         share = math.ceil(limit / self.snapshot.live_pods)
-        return self.signals[endpoint.id].in_flight < share
+        return None if self.signals[endpoint.id].in_flight < share else FULL
 
     def share_of(self, endpoint: Endpoint) -> float:
         """Return how much of its share an endpoint gets: less than 1 while it is new."""

@@ -54,6 +54,44 @@ def score_latency(
     long had a queue in it, which is counted here again. The speed of writing has no queue in it:
     by it, what waits weighs more where it moves on more slowly.
     """
+    now = scene.now
+    expected, writes_slower, least = _paces(signals, group, scene)
+    costs: list[float] = []
+    for at, one in enumerate(signals):
+        queue, writing, time = _latency_terms(one, writes_slower[at], expected[at] / least)
+        cost = queue + writing + time
+        costs.append(cost * one.penalty(now) if one.errors else cost)
+    return costs
+
+
+def latency_terms(
+    signals: list[EndpointSignal], group: Sequence[Endpoint], scene: Scene
+) -> list[dict[str, float]]:
+    """Return what ``score_latency`` adds up for each: the sum times ``errors`` is its score."""
+    expected, writes_slower, least = _paces(signals, group, scene)
+    found: list[dict[str, float]] = []
+    for at, one in enumerate(signals):
+        queue, writing, time = _latency_terms(one, writes_slower[at], expected[at] / least)
+        errors = one.penalty(scene.now)
+        found.append({"queue": queue, "writing": writing, "time": time, "errors": errors})
+    return found
+
+
+def _latency_terms(
+    signal: EndpointSignal, writes_slower: float, slower: float
+) -> tuple[float, float, float]:
+    """Return what weighs on an endpoint: who waits there, who is written to, how slow it is."""
+    return (
+        signal.waiting * writes_slower,
+        (signal.in_flight + 1) / WRITING_PER_WAITING,
+        min(slower, SLOWER_MAX) / SLOWER_PER_WAITING,
+    )
+
+
+def _paces(
+    signals: list[EndpointSignal], group: Sequence[Endpoint], scene: Scene
+) -> tuple[list[float], list[float], float]:
+    """Return how long such requests take at each, how much slower each writes, the least time."""
     now, stream, number = scene.now, scene.view.stream, prompt_class(scene.view.tokens)
     averages = [(one.ttft_s if stream else one.latency_s)[number] for one in signals]
     expected = [average.value for average in averages]
@@ -66,14 +104,7 @@ def score_latency(
             average.faded(prior * slower, now)
             for average, slower in zip(averages, writes_slower, strict=True)
         ]
-    least = max(_least(expected), LATENCY_MIN_S)
-    costs: list[float] = []
-    for at, one in enumerate(signals):
-        slower = min(expected[at] / least, SLOWER_MAX)
-        writing = (one.in_flight + 1) / WRITING_PER_WAITING
-        cost = one.waiting * writes_slower[at] + writing + slower / SLOWER_PER_WAITING
-        costs.append(cost * one.penalty(now) if one.errors else cost)
-    return costs
+    return expected, writes_slower, max(_least(expected), LATENCY_MIN_S)
 
 
 def how_slow(signals: list[EndpointSignal], group: Sequence[Endpoint], scene: Scene) -> list[float]:
@@ -107,14 +138,22 @@ def score_load(
     Either as a share of maxInFlight where all have one, and by errors.
     """
     now = scene.now
-    limits = [endpoint.backend.spec.max_in_flight for endpoint in endpoints]
-    loads = _engine_loads(signals, now) or [signal.in_flight + 1.0 for signal in signals]
-    if None not in limits:
-        loads = [load / (limit or 1) for load, limit in zip(loads, limits, strict=True)]
+    loads = loads_of(endpoints, signals, now)
     return [load * signal.penalty(now) for load, signal in zip(loads, signals, strict=True)]
 
 
-def _engine_loads(signals: list[EndpointSignal], now: float) -> list[float]:
+def loads_of(
+    endpoints: Sequence[Endpoint], signals: list[EndpointSignal], now: float
+) -> list[float]:
+    """Return how loaded each of some endpoints is, before its errors: see ``score_load``."""
+    limits = [endpoint.backend.spec.max_in_flight for endpoint in endpoints]
+    loads = engine_loads(signals, now) or [signal.in_flight + 1.0 for signal in signals]
+    if None not in limits:
+        loads = [load / (limit or 1) for load, limit in zip(loads, limits, strict=True)]
+    return loads
+
+
+def engine_loads(signals: list[EndpointSignal], now: float) -> list[float]:
     """Return what the engines say of their load, by the share of KV cache left; or nothing.
 
     What we sent since their numbers were read is not in them, so it is added.
@@ -172,11 +211,23 @@ def score_weighted(
     """Score by the policy's weighted list; each scorer counts by how near to the best one is."""
     merits = [0.0] * len(endpoints)
     for scorer in scene.balance.scorers:
-        costs = SCORERS[scorer.by](endpoints, signals, group, scene)
-        least = min(costs)
-        for index, cost in enumerate(costs):
-            merits[index] -= scorer.weight * _merit(cost, least)
+        weighed = merits_of(scorer, endpoints, signals, group, scene)
+        for index, merit in enumerate(weighed):
+            merits[index] -= merit
     return merits
+
+
+def merits_of(
+    scorer: ir.Scorer,
+    endpoints: Sequence[Endpoint],
+    signals: list[EndpointSignal],
+    group: Sequence[Endpoint],
+    scene: Scene,
+) -> list[float]:
+    """Return what one scorer of a list takes off each score: its weight for the best one."""
+    costs = SCORERS[scorer.by](endpoints, signals, group, scene)
+    least = min(costs)
+    return [scorer.weight * _merit(cost, least) for cost in costs]
 
 
 def _merit(cost: float, least: float) -> float:

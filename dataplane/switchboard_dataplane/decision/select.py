@@ -65,8 +65,8 @@ def start_rule(choice: Choice, signals: SignalTable, *, now: float, rng: Rng, fi
     rule, view, select = choice.rule, choice.view, choice.rule.select
     if select is None:
         return rule
-    key = (choice.policy.name, rule.name, view.session)
     sticky = select.sticky and bool(view.session)
+    key = (choice.policy.name, rule.name, view.conversation if sticky else "")
     held = signals.sessions.held(key, now) if sticky and select.by == "Bandit" else None
     if held is not None and held < len(rule.tiers) and choice.backends_of(rule.tiers[held]):
         # Which tier is worth most changes with every rating, and is no reason to leave one.
@@ -90,9 +90,9 @@ def _start_of(
 ) -> int:
     by = select.by
     if by == "Quality":
-        return _by_quality(_offers(choice, select), select)
+        return _by_quality(offers_of(choice, select), select)
     if by == "Neighbours":
-        return _by_quality(_near(choice, select, signals), select)
+        return _by_quality(near_offers(choice, select, signals), select)
     if by == "Bandit":
         return _by_bandit(choice, select, signals, rng, first=first)
     if by == "Task":
@@ -111,7 +111,7 @@ def _by_complexity(
         return _strong(choice, select, signals, rng, first=first)
     # Within the margin of a threshold a request is unsure.
     margin = select.margin_permille if select.stronger_when_unsure else -select.margin_permille
-    complexity = min(1.0, max(0.0, _gain(choice, select)))
+    complexity = min(1.0, max(0.0, gain_of(choice, select)))
     return bisect_right(select.thresholds_permille, complexity * 1000 + margin)
 
 
@@ -122,7 +122,7 @@ def _strong(
 
     What is near such a threshold is not unsure: the share is what was said.
     """
-    score, place, chance = _gain(choice, select), choice.place(select), rng.random()
+    score, place, chance = gain_of(choice, select), choice.place(select), rng.random()
     if select.strong_share_permille is None:
         wanted = (select.target_quality_permille or 0) / 1000
         return int(signals.targets[place, wanted].is_strong(score, chance, count=first))
@@ -132,7 +132,7 @@ def _strong(
     return int(tracker.threshold().is_strong(score, chance))
 
 
-def _gain(choice: Choice, select: ir.Select) -> float:
+def gain_of(choice: Choice, select: ir.Select) -> float:
     """Return what a stronger tier is expected to gain, not held to [0, 1]: limits make ties.
 
     It is the last tier over the first where the policy's router knows both by their names; else
@@ -171,9 +171,9 @@ def _by_quality(offers: Sequence[Offer], select: ir.Select) -> int:
     return min(good, key=lambda one: (one.cost, -one.quality, -one.number)).number
 
 
-def _near(choice: Choice, select: ir.Select, signals: SignalTable) -> list[Offer]:
+def near_offers(choice: Choice, select: ir.Select, signals: SignalTable) -> list[Offer]:
     """Return the tiers that may serve with their quality on requests like this one."""
-    offers = _offers(choice, select)
+    offers = offers_of(choice, select)
     near = signals.learner.near(choice.place(select), choice.view.readings["embedding"], offers)
     return [
         Offer(offer.number, offer.tier, quality, offer.cost)
@@ -184,7 +184,7 @@ def _near(choice: Choice, select: ir.Select, signals: SignalTable) -> list[Offer
 def _by_bandit(
     choice: Choice, select: ir.Select, signals: SignalTable, rng: Rng, *, first: bool
 ) -> int:
-    offers = _offers(choice, select)
+    offers = offers_of(choice, select)
     if len(offers) < 2:  # noqa: PLR2004 - nothing to choose from
         return offers[0].number if offers else 0
     said = ir.Bandit() if select.bandit is None else select.bandit
@@ -208,7 +208,7 @@ def _by_bandit(
     return offers[picked].number
 
 
-def _offers(choice: Choice, select: ir.Select) -> list[Offer]:
+def offers_of(choice: Choice, select: ir.Select) -> list[Offer]:
     """Return the tiers that may serve, with the quality and the cost that are expected of them."""
     offers: list[Offer] = []
     for number, tier in enumerate(choice.rule.tiers):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -38,17 +38,24 @@ class AiohttpCaller:
 
     def __init__(self, request: web.BaseRequest, api: Api, routes: Routes) -> None:
         self.api: Api = api
-        self.headers: Mapping[str, str] = join_headers(request.headers.items())
+        self.headers: MutableMapping[str, str] = join_headers(request.headers.items())
         self.response: web.StreamResponse = web.Response()
         self._request = request
         self._routes = routes
+        self._wanted = False
         self._unread = False
         self._gave_way = False
         self._time: asyncio.Timeout | None = None
         self._waiting: list[bytes] = []
 
+    @property
+    def peer(self) -> str:
+        """See ``Caller.peer``."""
+        return self._request.remote or ""
+
     async def read_body(self) -> bytes:
         """See ``Caller.read_body``."""
+        self._wanted = True
         try:
             self._routes.check_body(self.headers)
             return await self._read_body()
@@ -86,7 +93,8 @@ class AiohttpCaller:
 
     def _is_last(self) -> bool:
         """Say whether the connection ends with this request."""
-        return self._unread or self._routes.live.closing
+        unwanted = not self._wanted and not self._request.content.is_eof()
+        return unwanted or self._unread or self._routes.live.closing
 
     async def _read_body(self) -> bytes:
         if (
@@ -228,22 +236,30 @@ class AiohttpFront(web.Server):
         return _Connection(self, self._routes.patience)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        hosts = len(request.headers.getall("Host", ()))
-        if hosts > 1 or (not hosts and request.version >= HttpVersion11):
-            return _response(error_answer(malformed(NOT_ONE_HOST)), closing=True)
+        if fault := _fault(request):
+            return _response(error_answer(malformed(fault)), closing=True)
         api, rates = APIS.get(request.path), request.path == FEEDBACK
-        if (api is None and not rates) or request.method != "POST":
-            answer = self._routes.answer(request.method, request.path)
-            return _response(answer, closing=self._routes.live.closing)
         caller = AiohttpCaller(request, api or "chat", self._routes)
-        server = self._routes.feedback if rates else self._routes.proxy
+        if (api is None and not rates) or request.method != "POST":
+            answer = await self._routes.answer(request.method, request.path, caller)
+            return _response(answer, closing=self._routes.live.closing)
+        serve = self._routes.rate if rates else self._routes.proxy.serve
         live, task = self._routes.live, asyncio.current_task()
         live.enter(task)
         try:
-            await server.serve(caller)
+            await serve(caller)
         finally:
             live.leave(task)
         return caller.response
+
+
+def _fault(request: web.BaseRequest) -> str:
+    """Say what of a request's head can be read in two ways, "" if nothing can."""
+    hosts = len(request.headers.getall("Host", ()))
+    if hosts > 1 or (not hosts and request.version >= HttpVersion11):
+        return NOT_ONE_HOST
+    coding = request.headers.get("Transfer-Encoding", "chunked")
+    return "" if coding.strip().lower() == "chunked" else "the transfer-encoding is not chunked"
 
 
 def _response(answer: Answer, *, closing: bool) -> web.Response:

@@ -296,7 +296,8 @@ class Lane:
             if caller.routed:
                 await self._serve_routed(caller)
             else:
-                self.answer(caller, self._port.routes.answer(caller.method, caller.path))
+                routes = self._port.routes
+                self.answer(caller, await routes.answer(caller.method, caller.path, caller))
                 await self.drained()
         except (asyncio.CancelledError, ConnectionError):
             # The caller has left, and its outcome has been observed.
@@ -311,10 +312,10 @@ class Lane:
 
     async def _serve_routed(self, caller: LaneCaller) -> None:
         routes = self._port.routes
-        server = routes.feedback if caller.rates else routes.proxy
+        serve = routes.rate if caller.rates else routes.proxy.serve
         routes.live.enter(self._task)
         try:
-            await server.serve(caller)
+            await serve(caller)
         finally:
             routes.live.leave(self._task)
 

@@ -1,13 +1,16 @@
 """A caller on the fast form of the public port."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import MutableMapping, Sequence
+from typing import Any, Final, Protocol, cast
 
 from switchboard_dataplane.errors import RequestError
 from switchboard_dataplane.front.routes import FEEDBACK, Routes
 from switchboard_dataplane.wire.answers import Answer
 from switchboard_policy.ir import Api
+
+#: What may be here of a body that is not wanted yet, in bytes: the rest waits in the socket.
+UNWANTED_BYTES_MAX: Final = 64 * 1024
 
 
 class Line(Protocol):
@@ -43,9 +46,11 @@ class LaneCaller:
         "_body",
         "_failure",
         "_line",
+        "_paused",
         "_routes",
         "_size",
         "_waiter",
+        "_wanted",
         "api",
         "ended",
         "headers",
@@ -66,7 +71,7 @@ class LaneCaller:
         method: str,
         path: str,
         api: Api | None,
-        headers: Mapping[str, str],
+        headers: MutableMapping[str, str],
         keep_alive: bool,
         old: bool,
     ) -> None:
@@ -85,6 +90,7 @@ class LaneCaller:
         # Not a list of pieces: a body may come in millions of them.
         self._body: bytes | bytearray = b""
         self._size = 0
+        self._wanted = self._paused = False
         self._failure: RequestError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -93,6 +99,9 @@ class LaneCaller:
     def feed(self, data: bytes) -> None:
         """Take a piece of the body; what nobody will read is dropped."""
         self._size += len(data)
+        if self.routed and self._size > UNWANTED_BYTES_MAX and not self._wanted:
+            self._paused = True
+            self._line.transport.pause_reading()
         if (
             not self.routed
             or self._size > self._routes.body_limit_bytes
@@ -109,6 +118,7 @@ class LaneCaller:
 
     def complete(self) -> None:
         """The body is here."""
+        self._read_on()
         self.received = True
         self._wake()
 
@@ -133,8 +143,17 @@ class LaneCaller:
 
     # --- the proxy's side -------------------------------------------------------------------
 
+    @property
+    def peer(self) -> str:
+        """See ``Caller.peer``."""
+        address: Any = self._line.transport.get_extra_info("peername")
+        # Of a socket in the file system it is a path, or nothing.
+        return cast("tuple[str, ...]", address)[0] if isinstance(address, tuple) else ""
+
     async def read_body(self) -> bytes:
         """See ``Caller.read_body``."""
+        self._wanted = True
+        self._read_on()
         self._routes.check_body(self.headers)
         if not self.received and self._size <= self._routes.body_limit_bytes:
             if not self._size and not self.old and self._is_waited_for():
@@ -174,6 +193,11 @@ class LaneCaller:
             self._line.transport.write(b"0\r\n\r\n")
         self.ended = True
         await self._line.drained()
+
+    def _read_on(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._line.transport.resume_reading()
 
     def _is_waited_for(self) -> bool:
         """Say whether the caller sends the body only when it is asked for."""

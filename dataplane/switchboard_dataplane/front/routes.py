@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
+from switchboard_dataplane.access.identify import LETS_ANYBODY_IN, Access, Stranger
 from switchboard_dataplane.decision.match import find_policy
 from switchboard_dataplane.decision.running import Snapshot
 from switchboard_dataplane.errors import (
@@ -54,6 +55,16 @@ class Server(Protocol):
         ...
 
 
+class Elsewhere(Protocol):
+    """Model names that are served elsewhere: ``gateway_models.GatewayModels``."""
+
+    names: frozenset[str]
+
+    async def look(self) -> None:
+        """See ``GatewayModels.look``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
     """How long callers are waited for, in seconds.
@@ -81,7 +92,8 @@ class Routes:
     """Answers for the public port; ``snapshot`` returns the one in force.
 
     ``proxy`` serves the requests for models, ``feedback`` what is said of their answers.
-    ``bodies`` are those on their way, at all connections of the port.
+    ``bodies`` are those on their way, at all connections of the port. ``elsewhere`` is what a
+    sidecar lists beside its own names. ``access`` says who calls.
     """
 
     proxy: Server
@@ -91,13 +103,26 @@ class Routes:
     snapshot: Callable[[], Snapshot | None]
     body_limit_bytes: int
     patience: Patience = PATIENCE
+    elsewhere: Elsewhere | None = None
+    access: Access = LETS_ANYBODY_IN
 
-    def answer(self, method: str, path: str) -> Answer:
+    async def answer(self, method: str, path: str, caller: Stranger) -> Answer:
         """Answer a request that no model is needed for."""
         try:
-            return self._models(method, path)
+            return await self._models(method, path, caller)
         except RouterError as error:
             return error_answer(error)
+
+    async def rate(self, caller: Caller) -> None:
+        """Serve feedback, of those who are let in; raises ConnectionError."""
+        try:
+            await self.access.admit(caller)
+        except RouterError as error:
+            answer = error_answer(error)
+        else:
+            await self.feedback.serve(caller)
+            return
+        await caller.send(answer)
 
     def check_body(self, headers: Mapping[str, str]) -> None:
         """Refuse by its headers a body that will not be read; raises RequestError.
@@ -140,8 +165,11 @@ class Routes:
             "--body-limit-bytes"
         )
 
-    def _models(self, method: str, path: str) -> Answer:
-        """List the exact model names; a name that only a wildcard covers can be asked for."""
+    async def _models(self, method: str, path: str, caller: Stranger) -> Answer:
+        """List the exact model names that the caller may use.
+
+        A name that only a wildcard covers can be asked for.
+        """
         one = path.startswith(f"{_MODELS}/")
         if path != _MODELS and not one:
             if path in _POSTED:
@@ -150,13 +178,17 @@ class Routes:
             raise UnknownPath(f"nothing is served under {path[:200]!r}; try {served}")
         if method not in ("GET", "HEAD"):
             raise WrongMethod(f"{_MODELS} takes GET, not {method}")
+        client = await self.access.admit(caller)
+        if self.elsewhere is not None and not one:
+            await self.elsewhere.look()
         snapshot = self.snapshot()
         if snapshot is None:
             raise NotReady("no policy has reached this gateway yet; send the request again")
         if not one:
-            return models_answer(sorted(snapshot.exact))
+            others = frozenset[str]() if self.elsewhere is None else self.elsewhere.names
+            return models_answer(sorted(filter(client.may_use, {*snapshot.exact, *others})))
         name = path[len(_MODELS) + 1 :]
-        if find_policy(snapshot, name) is None:
+        if find_policy(snapshot, name) is None or not client.may_use(name):
             raise NoRoute(
                 f"no policy answers for the model {name[:200]!r}; GET {_MODELS} lists names",
                 param="model",

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from switchboard_dataplane.learning.inputs import Inputs
 from switchboard_dataplane.learning.ratings import Rating, quality_of
 
 
@@ -34,11 +35,13 @@ class Decided(
 
     ``at`` is when the request ended, in UTC. ``selected`` is the tier that a select chose, ``tier``
     the one that answered, or was the last to try; ``backend`` and ``upstream_model`` are its.
-    ``model`` is what the caller asked for. ``context`` are the features that a bandit decided by.
-    ``session`` is a keyed hash, "" where the caller named none. Tokens and cost are those of the
-    caller's answer and of all that was asked beside it; None where nothing was served.
+    ``model`` is what the caller asked for, ``client`` who that is ("namespace/name", "" where
+    nobody is asked). ``context`` are the features that a bandit decided by. ``session`` is a keyed
+    hash, "" where the caller named none. Tokens and cost are those of the caller's answer and of
+    all that was asked beside it; None where nothing was served.
     ``failures`` are the classes of the attempts that failed, in order. ``prompt`` is the last turn
     of the user and ``answer`` the text that it got, both only where the policy keeps texts.
+    ``inputs`` are what it was decided from; None where an earlier version logged it.
     """
 
     id: str
@@ -51,6 +54,7 @@ class Decided(
     tier: str = ""
     backend: str = ""
     model: str = ""
+    client: str = ""
     upstream_model: str = ""
     arm: str = ""
     api: str = ""
@@ -70,6 +74,7 @@ class Decided(
     attempts: int = 0
     failures: tuple[str, ...] = ()
     asides: tuple[AsideTaken, ...] = ()
+    inputs: Inputs | None = None
     prompt: str = ""
     answer: str = ""
 

@@ -5,14 +5,16 @@ where the policy keeps them or a judge is to see them.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from switchboard_dataplane.decision.request import RequestView
+from switchboard_dataplane.decision.running import Policy
 from switchboard_dataplane.decision.verdict import Plan
 from switchboard_dataplane.judging.answers import said_in, said_in_stream
 from switchboard_dataplane.learning.ids import RANDOM_BYTES, hidden, make_id
+from switchboard_dataplane.learning.inputs import Inputs, inputs_of
 from switchboard_dataplane.learning.regenerations import last_turn, turn_before
 from switchboard_dataplane.reading.texts import last_user_turn
 from switchboard_dataplane.wire.answers import Answer
@@ -41,11 +43,15 @@ class Noted:
     ``session`` and ``turn`` are keyed hashes of who asked and what, "" and 0 where nobody is named;
     ``continued`` is that of the turn before, whose answer the caller goes on from, 0 without one.
     ``answer`` is what the caller got to read, "" where nobody wants to know. ``view`` and ``plan``
-    are there where a judge is to see it.
+    are there where a judge is to see it. ``inputs`` are what ``policy`` decided from.
     """
 
-    def __init__(self, decision: str, *, texts: bool, judged: bool) -> None:
+    def __init__(
+        self, decision: str, *, texts: bool, judged: bool, policy: Policy | None = None
+    ) -> None:
         self.id: Final = decision
+        self.policy: Final = policy
+        self.inputs: Inputs | None = None
         self.texts: Final = texts
         self.judged: Final = judged
         self.selected = ""
@@ -100,9 +106,14 @@ class Listening:
         return self._caller.api
 
     @property
-    def headers(self) -> Mapping[str, str]:
+    def headers(self) -> MutableMapping[str, str]:
         """The request's headers."""
         return self._caller.headers
+
+    @property
+    def peer(self) -> str:
+        """Where it comes from."""
+        return self._caller.peer
 
     async def read_body(self) -> bytes:
         """Return the whole body."""
@@ -156,13 +167,14 @@ class Notes:
     chance: Callable[[], float]
     room: Room = field(default_factory=Room)
 
-    def begin(self, learning: ir.Learning) -> Noted:
-        """Take up a request that was decided."""
+    def begin(self, learning: ir.Learning, policy: Policy | None = None) -> Noted:
+        """Take up a request that was decided, by this policy."""
         sample = learning.judge_sample_permille if learning.judge is not None else 0
         return Noted(
             make_id(self.keyring(), self.entropy(RANDOM_BYTES)),
             texts=learning.texts,
             judged=bool(sample) and self.chance() * 1000 < sample,
+            policy=policy,
         )
 
     def end(self, noted: Noted, view: RequestView, plan: Plan | None, reason: str) -> None:
@@ -175,17 +187,20 @@ class Notes:
 
     def _fill(self, noted: Noted, view: RequestView, plan: Plan | None) -> None:
         noted.readings = view.readings
+        noted.inputs = inputs_of(view, noted.policy)
         rule = None if plan is None else plan.rule.spec
         if plan is not None and rule is not None and rule.select is not None:
             noted.selected = plan.rule.tiers[0].name
         who = view.session or view.user
         if who:
             policy = "" if plan is None else plan.policy.name
-            keyring = self.keyring()
-            noted.session = f"{hidden(keyring, 'session', policy, who):016x}"
+            keyring, client = self.keyring(), view.client
+            # Two clients may call their sessions, or users, by one name.
+            whose = policy, client.kind, client.id, who
+            noted.session = f"{hidden(keyring, 'session', *whose):016x}"
             said, before = last_turn(view), turn_before(view)
-            noted.turn = hidden(keyring, "turn", policy, who, *said) if said else 0
-            noted.continued = hidden(keyring, "turn", policy, who, *before) if before else 0
+            noted.turn = hidden(keyring, "turn", *whose, *said) if said else 0
+            noted.continued = hidden(keyring, "turn", *whose, *before) if before else 0
         if noted.judged:
             noted.view, noted.plan = view, plan
         if noted.listening is not None:

@@ -43,6 +43,7 @@ def decided(outcome: Outcome, noted: Noted, *, pod: str, at: datetime) -> Decide
         tier=outcome.tier,
         backend=outcome.backend,
         model=outcome.model,
+        client=outcome.client,
         upstream_model=outcome.upstream_model,
         arm=outcome.arm,
         api=outcome.api,
@@ -72,6 +73,7 @@ def decided(outcome: Outcome, noted: Noted, *, pod: str, at: datetime) -> Decide
             )
             for one in outcome.asides
         ),
+        inputs=noted.inputs,
         prompt=noted.prompt if noted.texts else "",
         answer=noted.answer[:TEXT_CHARS_MAX] if noted.texts else "",
     )

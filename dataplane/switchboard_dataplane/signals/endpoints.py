@@ -6,6 +6,7 @@ size of the prompt; errors, which fade; the speed of answers. Time is an argumen
 
 import math
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -209,9 +210,9 @@ class SignalTable(dict[str, EndpointSignal]):
         self.sessions = Sessions()
         self.histories = Histories()
         self.learner: Learner = NOBODY
-        self._backends: dict[str, BackendLoad] = {}
+        self.loads: dict[str, BackendLoad] = {}
         self._known: set[str] = set()
-        self._turns: dict[tuple[str, str, str], float] = {}
+        self.turns: dict[tuple[str, str, str], float] = {}
 
     def __missing__(self, endpoint_id: str) -> EndpointSignal:
         backend = self.backend(endpoint_id.partition("@")[0])
@@ -220,9 +221,9 @@ class SignalTable(dict[str, EndpointSignal]):
 
     def backend(self, name: str) -> BackendLoad:
         """Return the load of a backend, by its name."""
-        load = self._backends.get(name)
+        load = self.loads.get(name)
         if load is None:
-            load = self._backends[name] = BackendLoad(queue=self.queues.get(name))
+            load = self.loads[name] = BackendLoad(queue=self.queues.get(name))
         return load
 
     def queue(self, name: str) -> BackendQueue:
@@ -237,12 +238,12 @@ class SignalTable(dict[str, EndpointSignal]):
         It begins by chance and goes on by the golden ratio, so that every part of [0, 1) gets its
         share of any number of turns, but for a few; chance alone is 50 of 1,000 off at times.
         """
-        at = self._turns.get(tier)
+        at = self.turns.get(tier)
         if at is None:
-            if len(self._turns) >= TURNS_MAX:
-                self._turns.clear()
+            if len(self.turns) >= TURNS_MAX:
+                self.turns.clear()
             at = chance()
-        self._turns[tier] = (at + GOLDEN_RATIO) % 1.0
+        self.turns[tier] = (at + GOLDEN_RATIO) % 1.0
         return at
 
     def joined(self, endpoint_ids: Iterable[str], now: float, *, new: bool = True) -> None:
@@ -253,7 +254,7 @@ class SignalTable(dict[str, EndpointSignal]):
                 self[endpoint_id].returned(now)
         self._known |= came
 
-    def keep_only(self, endpoint_ids: frozenset[str]) -> None:
+    def keep_only(self, endpoint_ids: AbstractSet[str]) -> None:
         """Forget endpoints that are gone and have nothing in flight."""
         self._known &= endpoint_ids
         self.ejected.keep_only(endpoint_ids)
@@ -262,7 +263,7 @@ class SignalTable(dict[str, EndpointSignal]):
             del self[name]
         if gone:
             kept = {name.partition("@")[0] for name in self}
-            self._backends = {name: load for name, load in self._backends.items() if name in kept}
+            self.loads = {name: load for name, load in self.loads.items() if name in kept}
 
     def _returned(self, endpoint_id: str, now: float) -> None:
         self[endpoint_id].returned(now)

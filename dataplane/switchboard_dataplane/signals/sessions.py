@@ -10,7 +10,7 @@ SESSION_S: Final = 600.0
 #: More conversations than this are not remembered; the ones that were silent longest go first.
 SESSIONS_MAX: Final = 100_000
 
-#: Policy, rule, session.
+#: Policy, rule, conversation: a session of one caller.
 Key = tuple[str, str, str]
 
 
@@ -50,7 +50,7 @@ NO_PAST: Final = Past(0.0, "")
 
 
 class Histories:
-    """The past of conversations, by policy and session: no policy hears of another's."""
+    """The past of conversations, by policy and name: no policy hears of another's, no caller."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[Past, float]] = {}

@@ -1,19 +1,22 @@
 """The follower: keeps the snapshot at what the store says, and tells the store what is in force.
 
 It reads the log and applies contiguous lines. Where they do not fit, it reads the manifest and
-fetches what differs. What is bad is refused, object by object, and the last good stays. Nothing
-here is on a request's path, and a store that is away changes nothing but the age of the policy.
+fetches what differs. What is bad is refused, object by object, and the last good stays, but for
+clients: the key that a client had before may be one that was taken away. Nothing here is on a
+request's path, and a store that is away changes nothing but the age of the policy.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from random import Random
 from typing import Final
 
 import msgspec
 
+from switchboard_dataplane.process import collected_later
 from switchboard_dataplane.sources.disk import DiskSnapshot
 from switchboard_dataplane.sources.following import Following, backoff_s
 from switchboard_dataplane.sources.reading import (
@@ -32,6 +35,7 @@ from switchboard_policy.ir import Entry
 from switchboard_policy.seal import Keyring
 from switchboard_policy.store import (
     CHANNELS,
+    MORE_REFUSED,
     SILENT_MS,
     Channel,
     Head,
@@ -51,6 +55,8 @@ LINES_MS: Final = 2_000
 PERSIST_S: Final = 1.0
 AWAY_BACKOFF_MAX_S: Final = 2.0
 _GOODBYE_S: Final = 1.0
+#: More lines than these are checked in a thread (5 microseconds each).
+_LINES_AT_ONCE: Final = 100
 #: Decoding gives way to requests after this many entries (about 1 ms).
 _DECODE_AT_ONCE: Final = 50
 #: A pod's record stays small, whatever goes wrong.
@@ -206,13 +212,20 @@ class Follower:
             if following.awaits_first:
                 following.begin(now_s=self._clock())
                 continue
-            plans[channel] = plan_lines(
-                following.contents, lines, keyring=self._keyring(), channel=channel
+            check = partial(
+                plan_lines, following.contents, lines, keyring=self._keyring(), channel=channel
             )
+            many = len(lines) > _LINES_AT_ONCE
+            plans[channel] = await asyncio.to_thread(check) if many else check()
         if plans:
             await self._take(plans, self._source.entries, full=False)
 
     async def _take(self, plans: Mapping[Channel, Plan], fetch: _Fetch, *, full: bool) -> None:
+        # A collection amid thousands of new objects takes longer than any step of making them.
+        with collected_later():
+            await self._carry_out(plans, fetch, full=full)
+
+    async def _carry_out(self, plans: Mapping[Channel, Plan], fetch: _Fetch, *, full: bool) -> None:
         taken: dict[Channel, dict[str, Held]] = {}
         refused: dict[Channel, dict[str, str]] = {}
         changed: dict[str, Entry] = {}
@@ -223,10 +236,10 @@ class Follower:
         removed: set[str] = set()
         revisions = dict(self._revisions())
         for channel, plan in plans.items():
-            removed |= plan.removed & self._channels[channel].contents.held.keys()
+            removed |= self._channels[channel].gone_by(plan, refused[channel])
             revisions[channel] = plan.revision
         update = Update(changed=changed, removed=frozenset(removed), revisions=revisions, full=full)
-        reasons = self._put_in_force(update)
+        reasons = await self._put_in_force(update)
         for channel, plan in plans.items():
             for key in taken[channel].keys() & reasons.keys():
                 del taken[channel][key]
@@ -236,10 +249,10 @@ class Follower:
         self._unacked_at_ms = max(self._unacked_at_ms, newest_ms)
         self._to_say.set()
 
-    def _put_in_force(self, update: Update) -> Mapping[str, str]:
+    async def _put_in_force(self, update: Update) -> Mapping[str, str]:
         if not (update.changed or update.removed) and update.revisions == self._revisions():
             return {}
-        return self._apply(update)
+        return await self._apply(update)
 
     def _settle(
         self,
@@ -346,7 +359,9 @@ class Follower:
         return "; ".join(said)
 
     def _record(self) -> Pod:
-        refused = list(self._refused().items())[:_REFUSED_MAX]
+        refused = list(self._refused().items())
+        if (more := len(refused) - _REFUSED_MAX) > 0:
+            refused[_REFUSED_MAX:] = [(MORE_REFUSED, f"{more} more entries are refused")]
         return msgspec.structs.replace(
             self._pod,
             revision=self._channels["policy"].contents.revision,

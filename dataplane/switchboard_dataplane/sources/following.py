@@ -1,6 +1,6 @@
 """Where the follower stands with one channel: what is in force, what is refused, what is due."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -21,6 +21,11 @@ def backoff_s(tries: int, *, limit_s: float, random: Random) -> float:
     """Return how long to wait after that many failures: half of it fixed, half by chance."""
     wait_s: float = min(limit_s, BACKOFF_S * 2 ** min(tries, _DOUBLINGS_MAX))
     return wait_s * (0.5 + random.random() / 2)
+
+
+def _has_no_last_good(key: str) -> bool:
+    """Say whether nothing is better than what was good: the key of a client may be revoked."""
+    return key.startswith("client/")
 
 
 @dataclass(slots=True)
@@ -58,6 +63,17 @@ class Following:
         self._began = True
         self.sync_at_s = now_s
 
+    def gone_by(self, plan: Plan, refused: Iterable[str]) -> set[str]:
+        """Return what is no longer to be in force by a plan of which these objects are refused.
+
+        Also what was refused before and is gone: it may wait for a key of the scope, and come back.
+        """
+        held, before = self.contents.held.keys(), self.refused.keys()
+        gone = plan.removed & (held | before)
+        if plan.complete:
+            gone |= before - plan.wanted.keys() - held
+        return {*gone, *filter(_has_no_last_good, refused)}
+
     def settle(
         self,
         plan: Plan,
@@ -69,7 +85,7 @@ class Following:
     ) -> None:
         """Note that a plan was carried out: what is in force now, and what is due next."""
         held = {**self.contents.held, **taken}
-        for key in plan.removed:
+        for key in (*plan.removed, *filter(_has_no_last_good, refused)):
             held.pop(key, None)
         for key, target in plan.unchanged.items():
             held[key] = Held(target.digest, target.revision, held[key].body)

@@ -1,6 +1,6 @@
 """What the follower hands to the rest of the data plane: updates, and how it stands."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from switchboard_policy.ir import Entry
@@ -20,9 +20,9 @@ class Update:
     full: bool
 
 
-#: Puts an update in force, fast and without raising; returns the changed objects that it refuses,
-#: and why: their last good stays.
-Apply = Callable[[Update], Mapping[str, str]]
+#: Puts an update in force, as a whole and without raising, giving way to requests while it is made
+#: ready; returns the changed objects that it refuses, and why: their last good stays.
+Apply = Callable[[Update], Awaitable[Mapping[str, str]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,9 @@ class Metrics:
             unit="s",
             bounds=_PROPAGATION_S,
         )
+        self._unauthenticated = Counter(
+            "switchboard.unauthenticated", ("reason",), "Requests that were not let in, by why"
+        )
         self._observed = _observe(gauges)
 
     @property
@@ -137,6 +140,7 @@ class Metrics:
             self._fallbacks,
             self._cost,
             *self._trouble.instruments,
+            self._unauthenticated,
             *self.choices.instruments,
             self._duration,
             self._first_token,
@@ -149,6 +153,10 @@ class Metrics:
     def propagated(self, seconds: float) -> None:
         """Take in how long a change took from the store's writing to the swap."""
         self._propagation.record((), max(0.0, seconds))
+
+    def turned_away(self, why: str) -> None:
+        """Take in that a caller was not let in."""
+        self._unauthenticated.add((why,))
 
     def fold(self, outcomes: Sequence[Outcome]) -> None:
         """Take in a batch of outcomes."""

@@ -92,7 +92,8 @@ class Outcome:
     ``status`` is the one that the caller got (0 if it left before), ``error`` the code of the
     error, "" without one. ``backend``, ``endpoint``, ``tier``, ``provider`` and
     ``upstream_model`` are those of the last attempt, "" without one; ``model`` is what the caller
-    asked for. Tokens and cost are None where nothing was served; ``estimated`` says that the
+    asked for. ``client`` is who called, as "namespace/name", "" where nobody was asked. Tokens and
+    cost are None where nothing was served; ``estimated`` says that the
     upstream reported no usage. Prices are those of the snapshot that the request was bound to.
     Filled in by the call that it is made of; nobody changes it after.
     ``panic`` says that ejections were ignored when the last attempt's endpoint was picked.
@@ -112,6 +113,7 @@ class Outcome:
         self.api: Final = api
         self.status: Final = status
         self.duration_s: Final = duration_s
+        self.client = ""
         self.model = ""
         self.stream = False
         self.policy = ""

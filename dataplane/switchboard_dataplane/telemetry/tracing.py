@@ -71,6 +71,8 @@ class RequestSpan:
         }
         if outcome.arm:
             attributes["switchboard.arm"] = outcome.arm
+        if outcome.client:
+            attributes["switchboard.client"] = outcome.client
         if outcome.noted is not None:
             attributes["switchboard.decision"] = outcome.noted.id
         if outcome.input_tokens is not None:

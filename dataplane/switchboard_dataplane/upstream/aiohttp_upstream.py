@@ -2,9 +2,11 @@
 
 import io
 import logging
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -15,6 +17,7 @@ from switchboard_dataplane.errors import (
     UpstreamProtocol,
     UpstreamReset,
 )
+from switchboard_dataplane.upstream.addresses import AddressGuard
 from switchboard_dataplane.upstream.bound import Bound
 from switchboard_dataplane.upstream.connection import HEAD_BYTES_MAX
 from switchboard_dataplane.upstream.tls import without_port
@@ -29,19 +32,29 @@ KEEPALIVE_S: Final = 4.5
 #: A larger body is written in pieces, or it would hold up every other request.
 WHOLE_BODY_BYTES_MAX: Final = 1024 * 1024
 
+#: Family, kind, protocol, name and address of a socket to be made.
+_AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+
 _SET_BY_US: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
 class AiohttpUpstream:
     """An Upstream on an aiohttp session: redirects and cookies are not taken.
 
-    ``tls`` is what connections are verified by, ``proxy`` the URL of a forward proxy.
+    ``tls`` is what connections are verified by, ``proxy`` the URL of a forward proxy. ``guard``
+    refuses addresses; through a proxy, which may have any itself, those that stand in the URL.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext, proxy: str | None = None) -> None:
+    def __init__(
+        self, *, tls: ssl.SSLContext, guard: AddressGuard, proxy: str | None = None
+    ) -> None:
+        self._guarded_hosts = guard if proxy else None
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                ssl=tls, limit=CONNECTIONS_MAX, keepalive_timeout=KEEPALIVE_S
+                ssl=tls,
+                limit=CONNECTIONS_MAX,
+                keepalive_timeout=KEEPALIVE_S,
+                socket_factory=None if proxy else _guarded(guard),
             ),
             proxy=proxy,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -64,6 +77,10 @@ class AiohttpUpstream:
     ) -> UpstreamResponse:
         """See ``Upstream.send``."""
         host, server_hostname = endpoint.host, None
+        if self._guarded_hosts is not None:
+            why = self._guarded_hosts.refusal(urlsplit(endpoint.url).hostname or "")
+            if why:
+                raise UpstreamConnect(f"backend {endpoint.backend.name} may not be called: {why}")
         if host:
             headers = (*headers, ("host", host))
             if endpoint.url.startswith("https:"):
@@ -100,6 +117,17 @@ class AiohttpUpstream:
                 ceil_threshold=float("inf"),
             )
         return timeout
+
+
+def _guarded(guard: AddressGuard) -> Callable[[_AddressInfo], socket.socket]:
+    """Return what makes the sockets: none to an address that is refused."""
+
+    def make(address: _AddressInfo) -> socket.socket:
+        family, kind, protocol, _, (host, *_) = address
+        guard.check(str(host))
+        return socket.socket(family, kind, protocol)
+
+    return make
 
 
 class AiohttpResponse:

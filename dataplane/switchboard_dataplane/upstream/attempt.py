@@ -13,6 +13,7 @@ from switchboard_dataplane.upstream.failures import (
     event_status,
     failure_of,
     failure_of_event,
+    failure_of_gateway,
     read_refusal,
 )
 from switchboard_dataplane.upstream.transport import Upstream, UpstreamResponse
@@ -125,6 +126,9 @@ async def open_answer(
         if response.status != _PLAIN_OK:
             told = await read_refusal(response)
             failure = failure_of(response.status, response.headers, now=now, body=told)
+            if failure is not None and endpoint.backend.spec.provider == "switchboard":
+                told = told or await read_refusal(response, told_by_body=True)
+                failure = failure_of_gateway(failure, told)
             if failure is not None:
                 raise failure
         _check_coding(endpoint, response.headers)

@@ -9,6 +9,7 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 from switchboard_dataplane.decision.running import Endpoint
+from switchboard_dataplane.upstream.addresses import AddressGuard
 from switchboard_dataplane.upstream.aiohttp_upstream import AiohttpUpstream
 from switchboard_dataplane.upstream.bound import Bound
 from switchboard_dataplane.upstream.http1 import Http1Upstream
@@ -16,9 +17,12 @@ from switchboard_dataplane.upstream.tls import without_port
 from switchboard_dataplane.upstream.transport import Upstream, UpstreamResponse
 
 
-def choose_upstream(*, tls: ssl.SSLContext, proxies: Mapping[str, str]) -> Upstream:
+def choose_upstream(
+    *, tls: ssl.SSLContext, proxies: Mapping[str, str], guard: AddressGuard
+) -> Upstream:
     """Return the transport for an environment; ``proxies`` as of ``getproxies_environment``.
 
+    What a proxy resolves is out of sight: of what goes through one, ``guard`` reads the URL alone.
     Raises ValueError for a proxy that cannot be used.
     """
     by_proxy: dict[str, Upstream] = {}
@@ -27,9 +31,9 @@ def choose_upstream(*, tls: ssl.SSLContext, proxies: Mapping[str, str]) -> Upstr
         if scheme in proxies:
             proxy = _proxy_url(scheme, proxies[scheme])
             if proxy not in by_proxy:
-                by_proxy[proxy] = AiohttpUpstream(tls=tls, proxy=proxy)
+                by_proxy[proxy] = AiohttpUpstream(tls=tls, guard=guard, proxy=proxy)
             by_scheme[scheme] = by_proxy[proxy]
-    direct = Http1Upstream(tls=tls)
+    direct = Http1Upstream(tls=tls, guard=guard)
     return _ChosenUpstream(direct, by_scheme, proxies) if by_scheme else direct
 
 

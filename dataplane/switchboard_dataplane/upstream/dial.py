@@ -9,6 +9,8 @@ import socket
 from itertools import chain, zip_longest
 from typing import Any, Final, NamedTuple
 
+from switchboard_dataplane.upstream.addresses import AddressGuard
+
 #: How long one address of a name is tried before the next one joins in, in seconds.
 ADDRESS_DELAY_S: Final = 0.25
 
@@ -18,15 +20,17 @@ class _Address(NamedTuple):
     address: Any
 
 
-async def dial(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
+async def dial(
+    loop: asyncio.AbstractEventLoop, host: str, port: int, guard: AddressGuard
+) -> socket.socket:
     """Return a connected socket; raises OSError, and ValueError for a name that is none.
 
-    Cancelling it leaves nothing open.
+    An address that the guard refuses is none of the host's. Cancelling it leaves nothing open.
     """
     addresses = await _resolve(loop, host, port)
     if len(addresses) == 1:
-        return await _connect(loop, addresses[0])
-    return await _race(loop, addresses)
+        return await _connect(loop, addresses[0], guard)
+    return await _race(loop, addresses, guard)
 
 
 async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[_Address]:
@@ -47,12 +51,14 @@ async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> lis
     return [one for one in turns if one is not None]
 
 
-async def _race(loop: asyncio.AbstractEventLoop, addresses: list[_Address]) -> socket.socket:
+async def _race(
+    loop: asyncio.AbstractEventLoop, addresses: list[_Address], guard: AddressGuard
+) -> socket.socket:
     attempts: set[asyncio.Task[socket.socket]] = set()
     failure: OSError | None = None
     try:
         for number, address in enumerate(addresses, start=1):
-            attempts.add(loop.create_task(_connect(loop, address)))
+            attempts.add(loop.create_task(_connect(loop, address, guard)))
             wait_s = ADDRESS_DELAY_S if number < len(addresses) else None
             while attempts:
                 done, _ = await asyncio.wait(
@@ -82,7 +88,11 @@ def _close(attempt: asyncio.Task[socket.socket]) -> None:
         attempt.result().close()
 
 
-async def _connect(loop: asyncio.AbstractEventLoop, address: _Address) -> socket.socket:
+async def _connect(
+    loop: asyncio.AbstractEventLoop, address: _Address, guard: AddressGuard
+) -> socket.socket:
+    # Here and not where the name is resolved: nothing else comes between this and the connection.
+    guard.check(address.address[0])
     one = socket.socket(address.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         one.settimeout(0.0)

@@ -15,7 +15,13 @@ from typing import Any, Final, cast
 import orjson
 
 from switchboard_dataplane.errors import (
+    AccessUnavailable,
     Failure,
+    InternalError,
+    NotReady,
+    ShuttingDown,
+    Unauthenticated,
+    UnknownPath,
     UpstreamAuth,
     UpstreamError,
     UpstreamFailed,
@@ -24,6 +30,7 @@ from switchboard_dataplane.errors import (
     UpstreamProtocol,
     UpstreamRateLimited,
     UpstreamTimeout,
+    WrongMethod,
 )
 from switchboard_dataplane.upstream.overflow import find_overflow
 from switchboard_dataplane.upstream.rate_limits import read_rest
@@ -67,6 +74,19 @@ _FILTER_SAYS: Final = re.compile(
 )
 #: The words of an account without money: a 429 that no waiting helps.
 _NO_QUOTA: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+#: What a gateway says where it does not take a sidecar's token.
+_GATEWAY_REFUSES: Final = frozenset({Unauthenticated.code, "missing_api_key"})
+#: What a gateway says of itself, and not of a request: another one of it may serve.
+_GATEWAY_FAILS: Final = frozenset(
+    {
+        AccessUnavailable.code,
+        InternalError.code,
+        NotReady.code,
+        ShuttingDown.code,
+        UnknownPath.code,
+        WrongMethod.code,
+    }
+)
 #: What errors without a number call themselves.
 _STATUS_BY_WORD: Final[Mapping[str, int]] = {
     "invalid_request_error": 400,
@@ -108,12 +128,29 @@ def failure_of(
     return failure
 
 
-async def read_refusal(response: UpstreamResponse) -> bytes:
+def failure_of_gateway(failure: UpstreamError, body: bytes) -> UpstreamError | None:
+    """Return the failure of a gateway itself; None where it tells the caller of a request's end.
+
+    A gateway has tried what there is to try. What it then says is the answer: if it counted against
+    the gateway, one model that is away would take all others along.
+    """
+    code = read_error(body).get("code")
+    if not isinstance(code, str):
+        return failure
+    if isinstance(failure, UpstreamAuth) and code in _GATEWAY_REFUSES:
+        # Another token comes before long, and this one is good for all that goes there.
+        failure.lasting = False
+        return failure
+    return failure if code in _GATEWAY_FAILS else None
+
+
+async def read_refusal(response: UpstreamResponse, *, told_by_body: bool = False) -> bytes:
     """Return the body of an answer whose status leaves open whose fault it is; else b"".
 
     What does not come soon, or is long, is not waited for: then the status alone counts.
+    ``told_by_body`` says that the body is wanted whatever the status.
     """
-    if response.status not in TOLD_BY_BODY:
+    if not told_by_body and response.status not in TOLD_BY_BODY:
         return b""
     body = b""
     try:

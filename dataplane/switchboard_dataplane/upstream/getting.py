@@ -1,7 +1,8 @@
 """Small requests of the gateway's own, such as for metrics: over kept connections of their own.
 
-A caller's request never waits in line behind one of them. They carry no credential and follow
-nowhere, and go to the address itself, never through a forward proxy.
+A caller's request never waits in line behind one of them. They follow nowhere, and go to the
+address itself, never through a forward proxy. None carries a credential, but for the token that a
+sidecar shows to its gateway.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from switchboard_dataplane.errors import UpstreamError, UpstreamReset
+from switchboard_dataplane.upstream.addresses import AddressGuard
 from switchboard_dataplane.upstream.bound import Bound
 from switchboard_dataplane.upstream.connection import Response
 from switchboard_dataplane.upstream.pool import Origin, Pool
@@ -32,25 +34,30 @@ class Got(NamedTuple):
 
 
 class Getter:
-    """Gets, and posts JSON; ``tls`` is what connections are verified by.
+    """Gets, and posts JSON; ``tls`` is what connections are verified by, ``guard`` refuses some.
 
     ``pod`` is told as the user agent, so that an engine's log says who asks.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext, pod: str = "") -> None:
+    def __init__(self, *, tls: ssl.SSLContext, guard: AddressGuard, pod: str = "") -> None:
         name = re.sub("[^A-Za-z0-9._-]", "?", pod)
         self._agent = f"switchboard-dataplane/{name}" if name else "switchboard-dataplane"
         self._loop = asyncio.get_running_loop()
         self._tls = tls
+        self._guard = guard
         self._pools: dict[Origin, Pool] = {}
         self._reap_at = self._loop.time() + REAP_S
 
-    async def get(self, url: str, *, host: str, timeout_s: float, bytes_max: int) -> Got:
+    async def get(
+        self, url: str, *, host: str, timeout_s: float, bytes_max: int, bearer: str = ""
+    ) -> Got:
         """Return the answer; ``host`` is the name for TLS and Host, "" where the URL's is right.
 
+        ``bearer`` is a token that is shown, "" for none: one that is a line of printable ASCII.
         Raises OSError: no connection, no HTTP, more than ``bytes_max``, not within ``timeout_s``.
         """
-        head = "accept: text/plain, */*;q=0.5\r\n"
+        shown = f"authorization: Bearer {bearer}\r\n" if bearer else ""
+        head = f"accept: text/plain, */*;q=0.5\r\n{shown}"
         async with asyncio.timeout(timeout_s):
             return await self._send("GET", url, host, head, b"", bytes_max)
 
@@ -105,7 +112,9 @@ class Getter:
         origin = Origin(parts.hostname, port, tls_name)
         pool = self._pools.get(origin)
         if pool is None:
-            pool = self._pools[origin] = Pool(origin, tls=self._tls, loop=self._loop)
+            pool = self._pools[origin] = Pool(
+                origin, tls=self._tls, loop=self._loop, guard=self._guard
+            )
         query = f"?{parts.query}" if parts.query else ""
         head = (
             f"{method} {parts.path or '/'}{query} HTTP/1.1\r\nhost: {host or parts.netloc}\r\n"

@@ -14,6 +14,7 @@ from switchboard_dataplane.errors import (
     UpstreamProtocol,
     UpstreamReset,
 )
+from switchboard_dataplane.upstream.addresses import AddressGuard
 from switchboard_dataplane.upstream.bound import Bound
 from switchboard_dataplane.upstream.connection import Connection, Response
 from switchboard_dataplane.upstream.pool import POOL_LIMITS, Origin, Pool, PoolLimits
@@ -34,11 +35,14 @@ class _Route(NamedTuple):
 
 
 class Http1Upstream:
-    """An Upstream; ``tls`` is what connections are verified by."""
+    """An Upstream; ``tls`` is what connections are verified by, ``guard`` refuses addresses."""
 
-    def __init__(self, *, tls: ssl.SSLContext, limits: PoolLimits = POOL_LIMITS) -> None:
+    def __init__(
+        self, *, tls: ssl.SSLContext, guard: AddressGuard, limits: PoolLimits = POOL_LIMITS
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._tls = tls
+        self._guard = guard
         self._limits = limits
         self._pools: dict[Origin, Pool] = {}
         self._routes: dict[tuple[str, str], _Route] = {}
@@ -107,7 +111,9 @@ class Http1Upstream:
         origin = Origin(url.hostname, port, tls_name)
         pool = self._pools.get(origin)
         if pool is None:
-            pool = Pool(origin, tls=self._tls, loop=self._loop, limits=self._limits)
+            pool = Pool(
+                origin, tls=self._tls, loop=self._loop, guard=self._guard, limits=self._limits
+            )
             self._pools[origin] = pool
         route = self._routes[endpoint.url, endpoint.host] = _Route(pool, url.path, host)
         return route

@@ -9,11 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple, cast
 
+from switchboard_dataplane.upstream.addresses import AddressGuard
 from switchboard_dataplane.upstream.connection import Connection
 from switchboard_dataplane.upstream.dial import dial
 
 #: Opens a socket: see ``dial.dial``.
-Dial = Callable[[asyncio.AbstractEventLoop, str, int], Awaitable[socket.socket]]
+Dial = Callable[[asyncio.AbstractEventLoop, str, int, AddressGuard], Awaitable[socket.socket]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,7 @@ class Pool:
 
     __slots__ = (
         "_dial",
+        "_guard",
         "_idle",
         "_limits",
         "_line",
@@ -65,6 +67,7 @@ class Pool:
         *,
         tls: ssl.SSLContext | None,
         loop: asyncio.AbstractEventLoop,
+        guard: AddressGuard,
         limits: PoolLimits = POOL_LIMITS,
         dial: Dial = dial,
     ) -> None:
@@ -72,6 +75,7 @@ class Pool:
         self.used_at = loop.time()
         self._tls = tls
         self._loop = loop
+        self._guard = guard
         self._limits = limits
         self._dial = dial
         self._open: set[Connection] = set()
@@ -153,7 +157,7 @@ class Pool:
         try:
             await self._loop.create_connection(
                 lambda: cast("asyncio.Protocol", connection),
-                sock=await self._dial(self._loop, host, port),
+                sock=await self._dial(self._loop, host, port, self._guard),
                 ssl=self._tls if tls_name is not None else None,
                 server_hostname=tls_name,
             )

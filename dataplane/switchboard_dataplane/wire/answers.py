@@ -6,7 +6,7 @@ from typing import Final
 
 import orjson
 
-from switchboard_dataplane.errors import RequestError, RouterError
+from switchboard_dataplane.errors import RequestError, RouterError, Unauthenticated
 from switchboard_dataplane.wire.usage import Usage
 
 JSON: Final = ("content-type", "application/json")
@@ -29,6 +29,8 @@ def error_answer(error: RouterError) -> Answer:
     if error.retry_after_s is not None:
         wait_s = min(RETRY_AFTER_MAX_S, max(0, math.ceil(error.retry_after_s)))
         headers.append(("retry-after", str(wait_s)))
+    if isinstance(error, Unauthenticated):
+        headers.append(("www-authenticate", "Bearer"))
     return Answer(error.status, headers, _error_body(error))
 
 

@@ -111,18 +111,17 @@ def read_ask(api: Api, body: bytes, headers: Mapping[str, str]) -> Ask:
 
 
 def body_for(ask: Ask, model: str) -> bytes:
-    """Return the caller's own bytes with the backend's model name in.
+    """Return the caller's own bytes with the backend's model name in; "" leaves the caller's.
 
     Where the caller of a stream did not ask for its usage, we do.
     """
-    name = orjson.dumps(model)
+    body = splice_model(ask.body, orjson.dumps(model)) if model else ask.body
     if not ask.adds_usage:
-        return splice_model(ask.body, name)
+        return body
     if "stream_options" in ask.view.payload:
         said: Object = ask.view.payload["stream_options"] or {}
-        options = {**said, "include_usage": True}
-        return splice(ask.body, {"model": name, "stream_options": orjson.dumps(options)})
-    return put_in_front(splice_model(ask.body, name), {"stream_options": b'{"include_usage":true}'})
+        return splice(body, {"stream_options": orjson.dumps({**said, "include_usage": True})})
+    return put_in_front(body, {"stream_options": b'{"include_usage":true}'})
 
 
 def unstreamed(ask: Ask) -> Ask:
@@ -133,7 +132,9 @@ def unstreamed(ask: Ask) -> Ask:
     if "stream_options" in ask.view.payload:
         # They are for streams alone.
         values["stream_options"] = b"null"
-    return read_ask(ask.view.api, splice(ask.body, values), ask.view.headers)
+    whole = read_ask(ask.view.api, splice(ask.body, values), ask.view.headers)
+    whole.view.client = ask.view.client
+    return whole
 
 
 def wants_logprobs(ask: Ask) -> bool:

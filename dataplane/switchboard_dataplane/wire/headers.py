@@ -3,8 +3,20 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from switchboard_dataplane.decision.request import PROOFS
 from switchboard_dataplane.signals.engine import LOAD_REPORT
-from switchboard_policy.names import HEADER_PREFIX
+from switchboard_policy.names import (
+    HEADER_DEADLINE_MS,
+    HEADER_LABELS,
+    HEADER_LATENCY_CLASS,
+    HEADER_MIN_QUALITY,
+    HEADER_PREFIX,
+    HEADER_PRIORITY,
+    HEADER_ROLE,
+    HEADER_SESSION,
+    HEADER_STAGE,
+    HEADER_TAGS,
+)
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -25,17 +37,7 @@ _HOP_BY_HOP: Final = frozenset(
 )
 #: What identifies the caller to us must not reach a model's owner; OpenAI's two account headers
 #: would not go with another account's key.
-_CALLERS_OWN: Final = frozenset(
-    {
-        "api-key",
-        "authorization",
-        "cookie",
-        "openai-organization",
-        "openai-project",
-        "x-api-key",
-        "x-goog-api-key",
-    }
-)
+_CALLERS_OWN: Final = PROOFS | {"openai-organization", "openai-project"}
 #: Set anew for each upstream: they speak of the caller's connection and of the caller's bytes.
 _SET_ANEW: Final = frozenset(
     {
@@ -48,6 +50,22 @@ _SET_ANEW: Final = frozenset(
     }
 )
 _NOT_UPSTREAM: Final = _HOP_BY_HOP | _CALLERS_OWN | _SET_ANEW
+#: What a caller asks of a router: it goes on to a gateway, which routes the request once more.
+_HINTS: Final = frozenset(
+    {
+        HEADER_DEADLINE_MS,
+        HEADER_LABELS,
+        HEADER_LATENCY_CLASS,
+        HEADER_MIN_QUALITY,
+        HEADER_PRIORITY,
+        HEADER_ROLE,
+        HEADER_SESSION,
+        HEADER_STAGE,
+        HEADER_TAGS,
+    }
+)
+#: What a gateway says of its routing is told under these names: beside what is said here of ours.
+_GATEWAYS_PREFIX: Final = f"{HEADER_PREFIX}gateway-"
 #: The upstream's cookies and transport promises are about its own origin, not about ours; what it
 #: says of its load is for us.
 _NOT_BACK: Final = _HOP_BY_HOP | frozenset(
@@ -77,12 +95,17 @@ def join_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return joined
 
 
-def to_upstream(headers: Mapping[str, str], *, api_key: str) -> list[tuple[str, str]]:
+def to_upstream(
+    headers: Mapping[str, str], *, api_key: str, hints: bool = False
+) -> list[tuple[str, str]]:
     """Return what goes to a backend with its own key, "" for none.
 
-    An answer that is not compressed can be read on its way: identity is asked for.
+    An answer that is not compressed can be read on its way: identity is asked for. ``hints`` says
+    that it is a gateway, which is told what the caller asks of a router, too.
     """
     kept = [pair for pair in headers.items() if _goes_upstream(pair[0])]
+    if hints:
+        kept += [pair for pair in headers.items() if pair[0] in _HINTS]
     if "connection" in headers:
         kept = _without_named(kept, headers["connection"])
     kept += (("content-type", "application/json"), ("accept-encoding", "identity"))
@@ -96,6 +119,15 @@ def to_caller(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     kept = [pair for pair in pairs if _goes_back(pair[0])]
     named = ",".join([value for name, value in pairs if name == "connection"])
     return _without_named(kept, named) if named else kept
+
+
+def told_by_gateway(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return what a gateway says of its routing: ``x-switchboard-gateway-backend`` and so on."""
+    return [
+        (_GATEWAYS_PREFIX + name[len(HEADER_PREFIX) :], value)
+        for name, value in pairs
+        if name.startswith(HEADER_PREFIX)
+    ]
 
 
 def header_lines(headers: Sequence[tuple[str, str]]) -> str:

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from switchboard_policy.codec import Encoded
 from switchboard_policy.compiler.backends import BackendUnit
+from switchboard_policy.compiler.claims import Lost
+from switchboard_policy.compiler.clients import Clients, Refusal
 from switchboard_policy.compiler.policies import PolicyUnit
-from switchboard_policy.compiler.report import Finding, ObjectReport, bounded
+from switchboard_policy.compiler.report import ObjectReport, bounded
 from switchboard_policy.compiler.world import Name
 
 
@@ -15,14 +17,17 @@ from switchboard_policy.compiler.world import Name
 class Compilation:
     """What one pass found; a compiler that sees this world first finds the same.
 
-    ``policy`` holds policies, backends and credentials by object key; ``endpoints`` holds the
-    addresses of service backends (a channel of its own, as they change so often). ``reports``
-    has every policy and backend of the world, by kind and name.
+    ``policy`` holds policies, backends, credentials and clients by object key; ``endpoints`` holds
+    the addresses of service backends (a channel of its own, as they change so often). ``reports``
+    has every policy and backend of the world, by kind and name. ``clients`` counts the client
+    Secrets that make a client, ``refused_clients`` are the others.
     """
 
     policy: Mapping[str, Encoded]
     endpoints: Mapping[str, Encoded]
     reports: Mapping[tuple[str, Name], ObjectReport]
+    clients: int = 0
+    refused_clients: Mapping[Name, Refusal] = field(default_factory=dict[Name, Refusal])
 
 
 class Assembly:
@@ -35,6 +40,8 @@ class Assembly:
         self._uses: Counter[Name] = Counter()
         self._platform: dict[Name, PolicyUnit] = {}
         self._carriers: set[str] = set()
+        self._clients: Mapping[str, Encoded] = {}
+        self._refused_clients: Mapping[Name, Refusal] = {}
 
     def place_backend(self, old: BackendUnit | None, new: BackendUnit | None) -> None:
         """Put a backend in the place of its former self; either may be missing."""
@@ -71,17 +78,32 @@ class Assembly:
             if new.platform:
                 self._platform[new.policy.name] = new
 
-    def tell(self, unit: PolicyUnit, lost: tuple[Finding, ...]) -> None:
+    def place_clients(self, clients: Clients) -> None:
+        """Put the clients in the place of those before."""
+        for key in self._clients.keys() - clients.entries.keys():
+            del self._policy[key]
+        self._policy.update(clients.entries)
+        self._clients, self._refused_clients = clients.entries, clients.refused
+
+    def tell(self, unit: PolicyUnit, lost: Lost) -> None:
         """Add to a policy's report the model names that it lost to others."""
-        warnings = bounded([*lost, *unit.report.warnings])
-        self._reports[unit.report_key] = replace(unit.report, warnings=warnings)
+        warnings = bounded([*lost.findings, *unit.report.warnings])
+        self._reports[unit.report_key] = replace(
+            unit.report, warnings=warnings, nameless=lost.nameless
+        )
 
     def compilation(self) -> Compilation:
         """Return the maps as they are now; they do not change afterwards."""
         keys = tuple(sorted(self._carriers)) if self._platform else ()
         for unit in self._platform.values():
             self._reports[unit.report_key] = replace(unit.report, keys=keys)
-        return Compilation(dict(self._policy), dict(self._endpoints), dict(self._reports))
+        return Compilation(
+            dict(self._policy),
+            dict(self._endpoints),
+            dict(self._reports),
+            len(self._clients),
+            self._refused_clients,
+        )
 
     def _show(self, unit: BackendUnit) -> None:
         used = self._uses[unit.backend.name] > 0

@@ -62,6 +62,28 @@ class BackendUnit:
         return self.backend is backend and self.inputs == _look_up(world, self.service, self.secret)
 
 
+def assess_backend(backend: BackendObject, world: World) -> ObjectReport:
+    """Return what a compilation says of a backend that no policy uses; nothing is sealed."""
+    spec, namespace = backend.effective, backend.name.namespace
+    found: list[Finding] = []
+    if spec is not None and spec.service is not None:
+        inputs = _look_up(world, Name(namespace, spec.service.name), None)
+        found += resolve_target(backend.name, spec, inputs.service, inputs.slices).unresolved
+    if spec is not None and spec.credentials is not None:
+        said = spec.credentials.api_key
+        secret = world.secrets.get(Name(namespace, said.secret_name))
+        _, finding = resolve_secret(backend.name, said, secret)
+        found += [finding] if finding is not None else []
+    return ObjectReport(
+        kind=MODEL_BACKEND,
+        name=backend.name,
+        generation=backend.generation,
+        rejected=rejections(backend.problems),
+        unresolved=tuple(found),
+        quarantined=backend.spec is None and spec is not None,
+    )
+
+
 def _look_up(world: World, service: Name | None, secret: Name | None) -> Inputs:
     return Inputs(
         world.services.get(service) if service is not None else None,

@@ -6,7 +6,7 @@ longer before shorter, then namespace/name. Never age.
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -27,6 +27,21 @@ class Claim(NamedTuple):
     namespace_rank: int
     priority: int
     models: tuple[str, ...]
+
+
+class Lost(NamedTuple):
+    """What a policy lost to others, and whether it has no name left to answer for."""
+
+    findings: tuple[Finding, ...] = ()
+    nameless: bool = False
+
+
+class Taken(NamedTuple):
+    """A pattern that a policy holds, and by what right."""
+
+    pattern: str
+    namespace_rank: int
+    priority: int
 
 
 class _Right(NamedTuple):
@@ -50,7 +65,24 @@ class Claims:
         self._stem_lengths: Counter[int] = Counter()
         """Of the wildcards."""
 
-    def update(self, changes: Mapping[Name, Claim | None]) -> dict[Name, tuple[Finding, ...]]:
+    @classmethod
+    def lost(cls, claim: Claim, others: Iterable[Claim]) -> Lost:
+        """Return what one claim loses to others; those that share no name may be left out."""
+        best: dict[str, _Right] = {}
+        overlaps = overlap(claim.models)
+        for other in others:
+            for model in filter(overlaps, other.models):
+                right = _right(other, model)
+                if model not in best or right < best[model]:
+                    best[model] = right
+        made = cls()
+        made._claims[claim.policy] = claim
+        made._enter(claim, {})
+        for model, right in best.items():
+            made._grant(model, right)
+        return made._lost(claim.policy)
+
+    def update(self, changes: Mapping[Name, Claim | None]) -> dict[Name, Lost]:
         """Take in claims, new, changed or gone (None).
 
         Returns what policies have lost, to whom and why, for all for which it may have changed.
@@ -69,6 +101,29 @@ class Claims:
                 affected.update(self._concerned(pattern))
         return {name: self._lost(name) for name in affected}
 
+    def left_to(self, name: Name, among: Set[Name]) -> tuple[str, ...]:
+        """Return the names of a policy's claim that no policy beyond ``among`` takes as a whole."""
+        claim = self._claims.get(name)
+        if claim is None:
+            return ()
+        return tuple(model for model in claim.models if self._winner(model).policy in among)
+
+    def taken_from(self, policies: Iterable[Name], among: Set[Name]) -> set[Taken]:
+        """Return what policies beyond ``among`` hold of the names that these policies claim.
+
+        Only what goes before such a claim, by the order of precedence.
+        """
+        found: set[Taken] = set()
+        for claim in (self._claims[name] for name in policies):
+            for model in claim.models:
+                own = _right(claim, model)
+                for pattern in self._overlapping(model):
+                    holder = self._rights[pattern][0]
+                    if holder < own and holder.policy not in among:
+                        rank, lower_priority, *_ = holder
+                        found.add(Taken(pattern, rank, -lower_priority))
+        return found
+
     def _withdraw(self, claim: Claim, before: dict[str, _Right | None]) -> None:
         for model in claim.models:
             before.setdefault(model, self._holder(model))
@@ -83,12 +138,15 @@ class Claims:
     def _enter(self, claim: Claim, before: dict[str, _Right | None]) -> None:
         for model in claim.models:
             before.setdefault(model, self._holder(model))
-            if model not in self._rights:
-                self._rights[model] = []
-                insort(self._patterns, model)
-                if model.endswith("*"):
-                    self._stem_lengths[len(model) - 1] += 1
-            insort(self._rights[model], _right(claim, model))
+            self._grant(model, _right(claim, model))
+
+    def _grant(self, model: str, right: _Right) -> None:
+        if model not in self._rights:
+            self._rights[model] = []
+            insort(self._patterns, model)
+            if model.endswith("*"):
+                self._stem_lengths[len(model) - 1] += 1
+        insort(self._rights[model], right)
 
     def _holder(self, pattern: str) -> _Right | None:
         rights = self._rights.get(pattern)
@@ -110,29 +168,48 @@ class Claims:
             if length <= len(stem) and wildcard != pattern and wildcard in self._rights:
                 yield self._rights[wildcard][0], wildcard
 
+    def _overlapping(self, pattern: str) -> Iterator[str]:
+        """Yield the patterns, this one too, that match a name which this one matches."""
+        yield from (wildcard for _, wildcard in self._wider(pattern))
+        yield from self._under(pattern[:-1]) if pattern.endswith("*") else (pattern,)
+
+    def _winner(self, pattern: str) -> _Right:
+        """Return who has all that a pattern matches, but for what narrower ones take of it."""
+        return min([self._rights[pattern][0], *(right for right, _ in self._wider(pattern))])
+
     def _under(self, stem: str) -> list[str]:
         start, end = (bisect_left(self._patterns, edge) for edge in (stem, stem + _LAST))
         return self._patterns[start:end]
 
-    def _lost(self, name: Name) -> tuple[Finding, ...]:
+    def _lost(self, name: Name) -> Lost:
         claim = self._claims.get(name)
         if claim is None:
-            return ()
-        messages = [self._message(claim, model) for model in claim.models]
-        return bounded([Finding(Reason.MODEL_NAME_CLAIMED, text) for text in messages if text])
+            return Lost()
+        whole = [self._loses_all_of(claim, model) for model in claim.models]
+        messages = [
+            text or self._loses_part_of(claim, model)
+            for text, model in zip(whole, claim.models, strict=True)
+        ]
+        findings = [Finding(Reason.MODEL_NAME_CLAIMED, text) for text in messages if text]
+        return Lost(bounded(findings), nameless=bool(whole) and all(whole))
 
-    def _message(self, claim: Claim, model: str) -> str:
-        """Say who takes a name away; "" if nobody does."""
+    def _loses_all_of(self, claim: Claim, model: str) -> str:
+        """Say who takes a name away, a wildcard with all that it matches; "" if nobody does."""
         own = _right(claim, model)
         winner, pattern = min([(self._rights[model][0], model), *self._wider(model)])
-        if winner < own:
-            fix = "or raise spec.priority"
-            if winner.namespace_rank != own.namespace_rank:
-                fix = "or have the gateway's administrator change that order"
-            return (
-                f'the model name "{model}" goes to RoutingPolicy {winner.policy}, which claims '
-                f'"{pattern}" and comes first by {_why(winner, own)}: claim another name, {fix}'
-            )
+        if winner >= own:
+            return ""
+        fix = "or raise spec.priority"
+        if winner.namespace_rank != own.namespace_rank:
+            fix = "or have the gateway's administrator change that order"
+        return (
+            f'the model name "{model}" goes to RoutingPolicy {winner.policy}, which claims '
+            f'"{pattern}" and comes first by {_why(winner, own)}: claim another name, {fix}'
+        )
+
+    def _loses_part_of(self, claim: Claim, model: str) -> str:
+        """Say which of the names that a wildcard matches go elsewhere; "" if none does."""
+        own = _right(claim, model)
         taken = list(islice(self._narrower(claim, own, model), NARROWER_TOLD_MAX + 1))
         if not taken:
             return ""
@@ -153,6 +230,19 @@ class Claims:
             winner = self._rights[pattern][0]
             if winner[:2] < own[:2] and pattern not in claim.models:
                 yield f'"{pattern}" (RoutingPolicy {winner.policy}, by {_why(winner, own)})'
+
+
+def overlap(mine: Sequence[str]) -> Callable[[str], bool]:
+    """Return whether a pattern matches a model name that one of mine matches too."""
+    exact = frozenset(mine)
+    stems = tuple(model[:-1] for model in mine if model.endswith("*"))
+
+    def overlaps(theirs: str) -> bool:
+        if theirs in exact or theirs.startswith(stems):
+            return True
+        return theirs.endswith("*") and any(each.startswith(theirs[:-1]) for each in mine)
+
+    return overlaps
 
 
 def _right(claim: Claim, model: str) -> _Right:

@@ -5,19 +5,23 @@ remembers: a pass looks at every object, but compiles only those whose own input
 did not change comes out as the same ``Encoded`` object, so that a publisher compares identities.
 """
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from switchboard_policy.compiler.assemble import Assembly, Compilation
 from switchboard_policy.compiler.backends import BackendUnit, compile_backend
 from switchboard_policy.compiler.claims import Claim, Claims
+from switchboard_policy.compiler.clients import Clients
 from switchboard_policy.compiler.guardrails import Owned, Requirements
 from switchboard_policy.compiler.policies import (
     PolicyUnit,
     Surroundings,
     compile_policy,
-    guards_only,
+    platform_guardrails,
 )
-from switchboard_policy.compiler.world import Gateway, Name, World
+from switchboard_policy.compiler.selectors import Labels
+from switchboard_policy.compiler.world import Gateway, Name, PolicyObject, World
 from switchboard_policy.seal import Keyring
 
 __all__ = ["Compilation", "Compiler"]
@@ -29,8 +33,14 @@ class _Memory:
 
     backends: dict[Name, BackendUnit] = field(default_factory=dict)
     policies: dict[Name, PolicyUnit] = field(default_factory=dict)
+    policies_by_namespace: defaultdict[str, dict[Name, PolicyUnit]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
     platform: tuple[Owned, ...] = ()
+    world_policies: Mapping[Name, PolicyObject] = field(default_factory=dict[Name, PolicyObject])
+    world_namespaces: Mapping[str, Labels] = field(default_factory=dict[str, Labels])
     claims: Claims = field(default_factory=Claims)
+    clients: Clients = field(default_factory=Clients)
     assembly: Assembly = field(default_factory=Assembly)
     compilation: Compilation = field(default_factory=lambda: Compilation({}, {}, {}))
 
@@ -46,10 +56,30 @@ class Compiler:
         self._keyring = keyring
         self._requirements = Requirements()
         self._memory = _Memory()
+        self._policies_at = 0
 
     def rekey(self, keyring: Keyring) -> None:
-        """Seal with these keys from now on; the next ``compile`` seals all credentials anew."""
+        """Seal with these keys from now on; the next ``compile`` seals and hashes all anew."""
         self._keyring = keyring
+
+    @property
+    def claims(self) -> Claims:
+        """Who answers for which model names, as of the last pass."""
+        return self._memory.claims
+
+    @property
+    def policies_at(self) -> int:
+        """The number of the pass that changed any policy last."""
+        return self._policies_at
+
+    @property
+    def weakest_rank(self) -> int:
+        """A place after all namespaces in the administrator's order."""
+        return len(self._gateway.order) + 1
+
+    def policies_of(self, namespace: str) -> Mapping[Name, PolicyUnit]:
+        """Return the policies of a namespace as of the last pass."""
+        return self._memory.policies_by_namespace.get(namespace, {})
 
     def compile(self, world: World) -> Compilation:
         """Compile the world; objects that are the same as in the last pass cost next to nothing.
@@ -61,7 +91,10 @@ class Compiler:
         memory, self._memory = self._memory, _Memory()
         edited, moved = self._compile_backends(world, memory)
         recompiled = self._compile_policies(world, memory, moved)
-        if edited or recompiled:
+        self._policies_at += recompiled
+        if admitted := memory.clients.update(world, self._gateway, self._keyring):
+            memory.assembly.place_clients(memory.clients)
+        if edited or recompiled or admitted:
             memory.compilation = memory.assembly.compilation()
         self._memory = memory
         return memory.compilation
@@ -90,8 +123,14 @@ class Compiler:
 
     def _compile_policies(self, world: World, memory: _Memory, moved: set[Name]) -> bool:
         """Bring the policies up to date; returns whether any changed."""
+        # Most passes follow a change of endpoints. Maps of the same objects are compared fast.
+        same = world.policies == memory.world_policies
+        if same and world.namespaces == memory.world_namespaces and not moved:
+            return False
+        memory.world_policies = dict(world.policies)
+        memory.world_namespaces = dict(world.namespaces)
         units = memory.policies
-        platform = _platform_guardrails(world, self._gateway)
+        platform = platform_guardrails(world, self._gateway)
         stale = platform != memory.platform
         memory.platform = platform
         surroundings = Surroundings(
@@ -103,6 +142,7 @@ class Compiler:
         claims: dict[Name, Claim | None] = {}
         for name in [name for name in units if name not in world.policies]:
             memory.assembly.place_policy(units.pop(name), None, memory.backends)
+            del memory.policies_by_namespace[name.namespace][name]
             claims[name] = None
         for name, policy in world.policies.items():
             labels = world.namespaces.get(name.namespace)
@@ -117,18 +157,9 @@ class Compiler:
                 continue
             unit = units[name] = compile_policy(policy, labels, surroundings, last=old)
             memory.assembly.place_policy(old, unit, memory.backends)
+            memory.policies_by_namespace[name.namespace][name] = unit
             claims[name] = unit.claim
         for name, lost in memory.claims.update(claims).items():
             if name in units:
                 memory.assembly.tell(units[name], lost)
         return bool(claims)
-
-
-def _platform_guardrails(world: World, gateway: Gateway) -> tuple[Owned, ...]:
-    found: list[Owned] = []
-    for name, policy in world.policies.items():
-        if name.namespace == gateway.platform_namespace:
-            spec = policy.effective
-            if spec is not None and guards_only(spec):
-                found.append((name, tuple(spec.guardrails)))
-    return tuple(sorted(found, key=lambda owned: owned[0]))

@@ -20,7 +20,7 @@ from switchboard_policy.compiler.report import (
 )
 from switchboard_policy.compiler.resolve import mentions, resolve_references
 from switchboard_policy.compiler.selectors import Labels, admits
-from switchboard_policy.compiler.world import Gateway, Name, PolicyObject
+from switchboard_policy.compiler.world import Gateway, Name, PolicyObject, World
 from switchboard_policy.v1alpha1.conditions import Reason
 from switchboard_policy.v1alpha1.routingpolicy import RoutingPolicySpec
 
@@ -60,6 +60,26 @@ class PolicyUnit:
 def guards_only(spec: RoutingPolicySpec) -> bool:
     """Say whether a policy is a platform guardrail: it routes nothing."""
     return not spec.models and not spec.rules
+
+
+def platform_guardrails(world: World, gateway: Gateway) -> tuple[Owned, ...]:
+    """Return the guardrails of the gateway's platform, in the order of their owners' names."""
+    found: list[Owned] = []
+    for name, policy in world.policies.items():
+        if name.namespace == gateway.platform_namespace:
+            spec = policy.effective
+            if spec is not None and guards_only(spec):
+                found.append((name, tuple(spec.guardrails)))
+    return tuple(sorted(found, key=lambda owned: owned[0]))
+
+
+def claim_of(policy: PolicyObject, labels: Labels | None, gateway: Gateway) -> Claim | None:
+    """Return what a policy claims in a gateway; None if it is not in force there."""
+    spec = policy.effective
+    if spec is None or guards_only(spec) or not admits(gateway, policy.name.namespace, labels):
+        return None
+    rank = _rank(policy.name.namespace, gateway)
+    return Claim(policy.name, rank, spec.priority, tuple(spec.models or ()))
 
 
 def compile_policy(
@@ -121,7 +141,7 @@ def compile_policy(
         used=used,
         rules=rules,
         encoded=reuse(last.encoded if last is not None else None, entry),
-        claim=Claim(policy.name, entry.namespace_rank, entry.priority, entry.models),
+        claim=claim_of(policy, labels, surroundings.gateway),
     )
 
 

@@ -34,7 +34,8 @@ class ObjectReport:
     force at a pod for this object to be; empty if nothing of it is published (``published`` says
     why not by its absence: rejected, or a backend that no policy uses). Those of a platform
     guardrail are the policies that carry it.
-    ``quarantined``: an edit is rejected and the last good spec is in force.
+    ``quarantined``: an edit is rejected and the last good spec is in force. ``nameless``: other
+    policies answer for every model name that it claims, so that no request comes here.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class ObjectReport:
     warnings: tuple[Finding, ...] = ()
     keys: tuple[str, ...] = ()
     quarantined: bool = False
+    nameless: bool = False
     endpoints_ready: int = 0
     endpoints_total: int = 0
 

@@ -8,7 +8,7 @@ from switchboard_policy.compiler.guardrails import Known
 from switchboard_policy.compiler.report import Finding, bounded, listed
 from switchboard_policy.compiler.selectors import Labels, consents
 from switchboard_policy.compiler.world import EndpointSlice, Name, PolicyObject, Secret, Service
-from switchboard_policy.names import SECRET_LABEL
+from switchboard_policy.names import CLIENT_LABEL, SECRET_LABEL
 from switchboard_policy.v1alpha1.conditions import Reason
 from switchboard_policy.v1alpha1.modelbackend import (
     PROVIDER_URLS,
@@ -222,6 +222,13 @@ def resolve_secret(
             f"Secret {name} does not exist, or lacks the label without which the operator may not "
             f"read it: create it, and run `kubectl label secret {name.name} -n {name.namespace} "
             f"{SECRET_LABEL}=true`",
+        )
+    if secret.is_client:
+        # Who writes a backend says where its key is sent, and need not be one who may read Secrets.
+        return None, Finding(
+            Reason.SECRET_INVALID,
+            f"Secret {name} is the API key of a client, which no model gets: keep the model's key "
+            f"in another Secret, without the label {CLIENT_LABEL}",
         )
     value = secret.data.get(said.key)
     if value is None:

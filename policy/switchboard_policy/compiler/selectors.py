@@ -27,6 +27,17 @@ def admits(gateway: Gateway, namespace: str, labels: Labels | None) -> bool:
             return labels is not None and _has(labels, gateway.selector)
 
 
+def admits_clients(gateway: Gateway, namespace: str, labels: Labels | None) -> bool:
+    """Say whether client Secrets of a namespace (labels above) are keys of the gateway."""
+    match gateway.clients_from:
+        case "All":
+            return True
+        case "Same":
+            return namespace == gateway.namespace
+        case "Selector":
+            return labels is not None and _has(labels, gateway.clients_selector)
+
+
 def consents(allowed: AllowedNamespaces, namespace: str, labels: Labels | None) -> bool:
     """Say whether a backend may be referred to by policies of another namespace (labels above)."""
     match allowed.from_:

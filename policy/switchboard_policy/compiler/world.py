@@ -82,12 +82,17 @@ class EndpointSlice:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A labelled Secret."""
+    """A labelled Secret; ``created`` is its time of creation as the API server writes it.
+
+    ``is_client`` says that it is labelled as the key of a client.
+    """
 
     name: Name
     uid: str
     resource_version: str
     data: Mapping[str, bytes] = field(repr=False)
+    created: str = ""
+    is_client: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,8 @@ class Gateway:
 
     ``admit`` is Same (the gateway's own ``namespace``), All, or Selector (``selector`` over the
     namespaces' labels). ``order`` lists namespaces from the strongest; those not listed come
-    after. ``platform_namespace`` may hold platform guardrails; "" for none.
+    after. ``platform_namespace`` may hold platform guardrails; "" for none. ``clients_from`` says
+    as ``admit`` does in which namespaces client Secrets are keys of this gateway.
     """
 
     name: str
@@ -105,11 +111,16 @@ class Gateway:
     selector: Mapping[str, str] = field(default_factory=dict[str, str])
     order: tuple[str, ...] = ()
     platform_namespace: str = ""
+    clients_from: Literal["Same", "Selector", "All"] = "Same"
+    clients_selector: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything that a compilation depends on; ``slices`` is by the Service's name."""
+    """Everything that a compilation depends on; ``slices`` is by the Service's name.
+
+    ``clients`` are those of the ``secrets`` that are labelled as keys of clients.
+    """
 
     backends: Mapping[Name, BackendObject]
     policies: Mapping[Name, PolicyObject]
@@ -121,3 +132,4 @@ class World:
     namespaces: Mapping[str, Mapping[str, str]] = field(
         default_factory=dict[str, Mapping[str, str]]
     )
+    clients: Mapping[Name, Secret] = field(default_factory=dict[Name, Secret])

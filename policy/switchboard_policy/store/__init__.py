@@ -12,6 +12,8 @@ docs/adr/0004-store-layout.md says why it is built like this.
 from switchboard_policy.store.contract import (
     CHANNELS,
     CONTINUES,
+    MORE_REFUSED,
+    POLICY_REFUSED,
     SILENT_MS,
     WORDS_KEPT_MS,
     ZERO,
@@ -29,6 +31,7 @@ from switchboard_policy.store.contract import (
     Retention,
     Revision,
     StoreReader,
+    StoreRefused,
     StoreWriter,
     Word,
 )
@@ -36,6 +39,8 @@ from switchboard_policy.store.contract import (
 __all__ = [
     "CHANNELS",
     "CONTINUES",
+    "MORE_REFUSED",
+    "POLICY_REFUSED",
     "SILENT_MS",
     "WORDS_KEPT_MS",
     "ZERO",
@@ -53,6 +58,7 @@ __all__ = [
     "Retention",
     "Revision",
     "StoreReader",
+    "StoreRefused",
     "StoreWriter",
     "Word",
 ]

@@ -10,13 +10,30 @@ of the data servers; ``?sentinel_username=…&sentinel_password=…`` are for th
 """
 
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import (
+    SplitResult,
+    parse_qs,
+    quote,
+    unquote,
+    urlencode,
+    urlsplit,
+    urlunsplit,
+)
 
 _SENTINEL_PORT = 26379
 _NODE_PORT = 6379
 _ONE_SERVER = ("redis", "rediss")
 _SENTINELS = ("redis+sentinel", "rediss+sentinel")
 _CLUSTER = ("redis+cluster", "rediss+cluster")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The files of an encrypted connection, each None where the URL names none."""
+
+    authorities: str | None = None
+    certificate: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +48,6 @@ class Sentinels:
     password: str | None = field(repr=False)
     sentinel_username: str | None
     sentinel_password: str | None = field(repr=False)
-    ca_file: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +58,6 @@ class Cluster:
     tls: bool
     username: str | None
     password: str | None = field(repr=False)
-    ca_file: str | None
 
 
 def parse_address(url: str) -> str | Sentinels | Cluster:
@@ -51,6 +66,7 @@ def parse_address(url: str) -> str | Sentinels | Cluster:
     The message names what is wrong and never the URL, which may hold a password.
     """
     parts = urlsplit(url)
+    tls_files_of(url)
     if parts.scheme in _ONE_SERVER:
         return url
     if parts.scheme in _SENTINELS:
@@ -61,9 +77,41 @@ def parse_address(url: str) -> str | Sentinels | Cluster:
     raise ValueError(f"a store's URL starts with one of {schemes}")
 
 
-def ca_file_of(url: str) -> str | None:
-    """Return the file that ``ssl_ca_certs`` names, None if the URL names none."""
-    return _option(urlsplit(url), "ssl_ca_certs")
+def unfit_for_users(url: str) -> str:
+    """Say why a URL cannot be given to users of their own with another login; "" if it can."""
+    parts = urlsplit(url)
+    if _option(parts, "ssl_certfile") is not None:
+        return "as it names a certificate that is shown to the store"
+    if _option(parts, "sentinel_password") is not None:
+        return "as it has a login at the Sentinels: give one that every namespace may know"
+    return ""
+
+
+def with_login(url: str, user: str, password: str, *, authorities: str | None = None) -> str:
+    """Return a URL with this login at the data servers, and its file of authorities elsewhere."""
+    parts = urlsplit(url)
+    _, _, hosts = parts.netloc.rpartition("@")
+    query = parse_qs(parts.query, keep_blank_values=True)
+    if authorities is not None and "ssl_ca_certs" in query:
+        query["ssl_ca_certs"] = [authorities]
+    return urlunsplit(
+        parts._replace(
+            netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{hosts}",
+            query=urlencode(query, doseq=True, safe="/"),
+        )
+    )
+
+
+def tls_files_of(url: str) -> TlsFiles:
+    """Return the files that a URL names; raises ValueError where they cannot be of use."""
+    parts = urlsplit(url)
+    certificate, key = _option(parts, "ssl_certfile"), _option(parts, "ssl_keyfile")
+    if (certificate is None) != (key is None):
+        raise ValueError("ssl_certfile and ssl_keyfile of a store's URL belong together")
+    files = TlsFiles(_option(parts, "ssl_ca_certs"), certificate, key)
+    if files != TlsFiles() and not parts.scheme.startswith("rediss"):
+        raise ValueError(f"a store's URL with ssl_… starts with rediss, not {parts.scheme}://")
+    return files
 
 
 def _sentinels(parts: SplitResult) -> Sentinels:
@@ -82,7 +130,6 @@ def _sentinels(parts: SplitResult) -> Sentinels:
         password=password,
         sentinel_username=_option(parts, "sentinel_username"),
         sentinel_password=_option(parts, "sentinel_password"),
-        ca_file=_option(parts, "ssl_ca_certs"),
     )
 
 
@@ -95,7 +142,6 @@ def _cluster(parts: SplitResult) -> Cluster:
         tls=parts.scheme.startswith("rediss"),
         username=username,
         password=password,
-        ca_file=_option(parts, "ssl_ca_certs"),
     )
 
 

@@ -22,16 +22,26 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from switchboard_policy.store.address import Cluster, Sentinels, ca_file_of, parse_address
+from switchboard_policy.store.address import (
+    Cluster,
+    Sentinels,
+    TlsFiles,
+    parse_address,
+    tls_files_of,
+)
+from switchboard_policy.store.contract import StoreRefused
 
 #: Blocking reads end within this, whatever the caller asked for: less than any socket's limit.
 BLOCK_MS_MAX: Final = 2_000
+#: More than any stream of ours has.
+ENTRIES_MAX: Final = 1_000_000
 #: Between two looks at streams that no single server of a Cluster can wait for, in seconds.
 POLL_S: Final = 0.1
 
 #: Part of what the client says → what a person can do about it.
 _ADVICE: Final = (
     ("mismatch, certificate", "name the host in --redis-url as the certificate does"),
+    ("CERTIFICATE_REQUIRED", "give a certificate in --redis-url: …&ssl_certfile=…&ssl_keyfile=…"),
     ("CERTIFICATE_VERIFY_FAILED", "name its authority in --redis-url: …?ssl_ca_certs=FILE"),
     ("username-password", "correct the user and the password in --redis-url"),
     ("Authentication required", "give a user and a password in --redis-url"),
@@ -39,10 +49,6 @@ _ADVICE: Final = (
 
 #: A script of the server, by ``StoreClient.script``.
 Script = NewType("Script", object)
-
-
-class StoreRefused(ConnectionError):
-    """The store answered, and the answer is an error."""
 
 
 class StoreClient:
@@ -85,23 +91,36 @@ class StoreClient:
                 return answers
 
     async def streams(
-        self, after: Mapping[str, str], *, timeout_ms: int
+        self, after: Mapping[str, str], *, timeout_ms: int, limit: int = ENTRIES_MAX
     ) -> Mapping[str, Sequence[tuple[bytes, Mapping[bytes, bytes]]]]:
         """Return what came in streams after the given ids: id and parts of each entry.
 
-        Waits for the first for ``timeout_ms``, but not for longer than ``BLOCK_MS_MAX``.
+        Waits for the first for ``timeout_ms``, but not for longer than ``BLOCK_MS_MAX``. Of each
+        stream come the first ``limit`` entries.
         """
         # BLOCK 0 would be for ever.
         wait_ms = max(1, min(timeout_ms, BLOCK_MS_MAX))
         if not self._sharded or len({key_slot(key.encode()) for key in after}) == 1:
-            return _entries(await self.pipeline(_xread(after, "BLOCK", wait_ms)))
+            return _entries(await self.pipeline(_xread(after, limit, "BLOCK", wait_ms)))
         until = asyncio.get_running_loop().time() + wait_ms / 1000
         while True:
-            each = (_xread({key: last}) for key, last in after.items())
+            each = (_xread({key: last}, limit) for key, last in after.items())
             found = _entries(await self.pipeline(*each))
             if found or asyncio.get_running_loop().time() >= until:
                 return found
             await asyncio.sleep(POLL_S)
+
+    async def everywhere(self, *command: Any) -> Sequence[Any]:
+        """Send a command to every server that may be the one to answer; return their answers.
+
+        In a Cluster these are all nodes; else it is the server, or the primary of the moment.
+        """
+        if not self._sharded:
+            return await self.pipeline(command)
+        with _reaching_the_store():
+            nodes: Any = (await self._redis.initialize()).get_nodes()
+            found: dict[str, Any] = await self._redis.execute_command(*command, target_nodes=nodes)
+            return list(found.values())
 
     async def now_ms(self, key: str) -> int:
         """Return the time by the clock of the server that has a key, in milliseconds."""
@@ -119,8 +138,8 @@ class StoreClient:
             return {memory.get("maxmemory_policy", "unknown") for memory in found.values()}
 
 
-def _xread(after: Mapping[str, str], *options: Any) -> tuple[Any, ...]:
-    return ("XREAD", *options, "STREAMS", *after, *after.values())
+def _xread(after: Mapping[str, str], limit: int, *options: Any) -> tuple[Any, ...]:
+    return ("XREAD", "COUNT", limit, *options, "STREAMS", *after, *after.values())
 
 
 def _entries(answers: Sequence[Any]) -> dict[str, Any]:
@@ -150,9 +169,8 @@ def _explained(error: Exception) -> str:
 
 def _connect(url: str, timeout_s: float) -> tuple[Any, Sequence[Redis]]:
     address = parse_address(url)
-    ca_file = ca_file_of(url) if isinstance(address, str) else address.ca_file
-    if ca_file is not None:
-        _check_authorities(ca_file)
+    files = tls_files_of(url)
+    _check(files)
     options: dict[str, Any] = {
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
@@ -166,7 +184,12 @@ def _connect(url: str, timeout_s: float) -> tuple[Any, Sequence[Redis]]:
     if isinstance(address, str):
         return server.from_url(address, **options), ()
     if address.tls:
-        options |= {"ssl": True, "ssl_ca_certs": address.ca_file}
+        options |= {
+            "ssl": True,
+            "ssl_ca_certs": files.authorities,
+            "ssl_certfile": files.certificate,
+            "ssl_keyfile": files.key,
+        }
     login = {"username": address.username, "password": address.password}
     if isinstance(address, Cluster):
         nodes = [ClusterNode(host, port) for host, port in address.hosts]
@@ -185,10 +208,22 @@ def _connect_by_sentinels(
     return watchers.master_for(address.service), watchers.sentinels
 
 
-def _check_authorities(ca_file: str) -> None:
-    try:
-        ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise ValueError(
-            f"ssl_ca_certs of the store's URL: {ca_file} is no file of certificates ({error})"
-        ) from error
+def _check(files: TlsFiles) -> None:
+    """Raise ValueError where a file is none, rather than have every connection fail."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if files.authorities is not None:
+        try:
+            context.load_verify_locations(files.authorities)
+        except OSError as error:  # ssl.SSLError is one
+            raise ValueError(
+                f"ssl_ca_certs of the store's URL: {files.authorities} is no file of certificates "
+                f"({error})"
+            ) from error
+    if files.certificate is not None:
+        try:
+            context.load_cert_chain(files.certificate, files.key)
+        except OSError as error:
+            raise ValueError(
+                f"ssl_certfile and ssl_keyfile of the store's URL: {files.certificate} and "
+                f"{files.key} are no certificate with its key ({error})"
+            ) from error

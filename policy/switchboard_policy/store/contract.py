@@ -14,7 +14,7 @@ for seconds, signed like the rest, and lost without harm. What they decided, and
 goes into a log of the scope (``record``, ``recorded``) that is bounded by number and by age.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -30,6 +30,13 @@ SILENT_MS: Final = 15_000
 #: Words between pods are about what is true now: they are kept for this long, for a pod that was
 #: away for a moment.
 WORDS_KEPT_MS: Final = 5_000
+
+
+#: Stands in ``Pod.refused`` for the objects beyond those that a pod names; the reason counts them.
+MORE_REFUSED: Final = "more"
+
+#: Stands in ``Pod.refused`` for all of the policy channel, while the pod does not trust the store.
+POLICY_REFUSED: Final = "channel/policy"
 
 
 class Revision(NamedTuple):
@@ -101,11 +108,16 @@ class Manifest(msgspec.Struct, frozen=True):
     fields: Mapping[str, Field]
 
 
+class StoreRefused(ConnectionError):
+    """The store answered, and the answer is an error."""
+
+
 class Pod(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a data plane says of itself.
 
     ``revision`` is that of the policy channel in force; ``refused`` maps objects to the reason
-    for which their newest entry is not in force. ``key_ids`` are the scope keys that it holds.
+    for which their newest entry is not in force, and POLICY_REFUSED and MORE_REFUSED to what they
+    stand for. ``key_ids`` are the scope keys that it holds.
     ``uid`` is its Kubernetes Pod's, "" if none.
     """
 
@@ -206,6 +218,10 @@ class StoreWriter(Protocol):
         """
         ...
 
+    def fields(self, scope: str, channel: Channel) -> Mapping[str, Field]:
+        """Return the manifest's fields as this writer left them, without asking the store."""
+        ...
+
     async def publish(
         self, scope: str, channel: Channel, *, epoch: int, changes: Mapping[str, Encoded | None]
     ) -> Revision:
@@ -243,8 +259,13 @@ class StoreWriter(Protocol):
         """Remove a data plane that is gone for good."""
         ...
 
-    async def wait_for_acks(self, scopes: Sequence[str], *, timeout_ms: int) -> set[str]:
-        """Wait until pods of some of the scopes said something new; return those scopes."""
+    async def wait_for_acks(
+        self, scopes: Sequence[str], *, timeout_ms: int
+    ) -> Mapping[str, Set[str]]:
+        """Wait until pods of some of the scopes said something new; return who did, by scope.
+
+        A goodbye is something new, too: a pod that is gone without one was lost by the store.
+        """
         ...
 
 

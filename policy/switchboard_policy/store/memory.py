@@ -5,9 +5,11 @@ to tests, which damage them as a disk or a stranger would. Time is an argument.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
@@ -35,6 +37,9 @@ from switchboard_policy.store.layout import LOG_LINES_MAX
 from switchboard_policy.store.ledger import Edit, Rewrite
 from switchboard_policy.store.writer import At, Keyrings, LedgerWriter, Tail
 
+#: Who spoke is remembered for this many acks; an operator reads them within milliseconds.
+SPOKE_MAX: Final = 1_000
+
 
 @dataclass(slots=True)
 class StoredChannel:
@@ -59,7 +64,8 @@ class StoredChannel:
 
 @dataclass(slots=True)
 class StoredPods:
-    """What the store holds of a scope's data planes; ``acks`` counts their news.
+    """What the store holds of a scope's data planes; ``acks`` counts their news, the last of which
+    are of those that ``spoke``.
 
     ``words`` are what they told each other of late, ``decisions`` what they recorded and when,
     both by their numbers.
@@ -68,6 +74,7 @@ class StoredPods:
     records: dict[str, Pod] = field(default_factory=dict[str, Pod])
     seen_ms: dict[str, int] = field(default_factory=dict[str, int])
     acks: int = 0
+    spoke: deque[str] = field(default_factory=lambda: deque[str](maxlen=SPOKE_MAX))
     words: dict[int, Word] = field(default_factory=dict[int, Word])
     decisions: dict[int, tuple[int, Record]] = field(default_factory=dict[int, tuple[int, Record]])
 
@@ -213,16 +220,27 @@ class MemoryWriter(LedgerWriter):
         """See ``StoreWriter.forget``."""
         await self._store.reader(scope).goodbye(pod)
 
-    async def wait_for_acks(self, scopes: Sequence[str], *, timeout_ms: int) -> set[str]:
+    async def wait_for_acks(
+        self, scopes: Sequence[str], *, timeout_ms: int
+    ) -> Mapping[str, Set[str]]:
         """See ``StoreWriter.wait_for_acks``."""
 
-        def news() -> set[str]:
-            return {s for s in scopes if self._store.pods(s).acks != self._acks_read.get(s, 0)}
+        def news() -> dict[str, int]:
+            held = {scope: self._store.pods(scope).acks for scope in scopes}
+            return {
+                scope: acks - read
+                for scope, acks in held.items()
+                if (read := self._acks_read.get(scope, 0)) != acks
+            }
 
         await self._store.wait_until(lambda: bool(news()), timeout_ms=timeout_ms)
         found = news()
         self._acks_read.update({scope: self._store.pods(scope).acks for scope in found})
-        return found
+        # After a flush the count begins anew: all that is there is news.
+        return {
+            scope: set(list(self._store.pods(scope).spoke)[-count if count > 0 else 0 :])
+            for scope, count in found.items()
+        }
 
     def _fenced(self, at: At, epoch: int) -> StoredChannel:
         parts = self._store.channel(*at)
@@ -267,6 +285,7 @@ class MemoryReader:
         if held.records.get(pod.name) != pod:
             held.records[pod.name] = pod
             held.acks += 1
+            held.spoke.append(pod.name)
             await self._store.announce()
         live = [name for name, seen_ms in held.seen_ms.items() if now_ms - seen_ms < SILENT_MS]
         return Registered(pods=tuple(sorted(live)), at_ms=now_ms)
@@ -277,6 +296,7 @@ class MemoryReader:
         held.seen_ms.pop(pod, None)
         if held.records.pop(pod, None) is not None:
             held.acks += 1
+            held.spoke.append(pod)
             await self._store.announce()
 
     async def share(self, word: Word) -> None:

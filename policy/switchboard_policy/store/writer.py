@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from switchboard_policy.codec import Encoded
 from switchboard_policy.errors import Deposed
 from switchboard_policy.seal import Keyring
-from switchboard_policy.store.contract import Channel, Head, Manifest, Revision
+from switchboard_policy.store.contract import Channel, Field, Head, Manifest, Revision
 from switchboard_policy.store.ledger import (
     Edit,
     Ledger,
@@ -105,6 +105,11 @@ class LedgerWriter(ABC):
         ledger = known.ledger
         expected = Tail(head=ledger.head, fields=len(ledger.fields), line=ledger.revision)
         return await self.tail(At(scope, channel)) == expected
+
+    def fields(self, scope: str, channel: Channel) -> Mapping[str, Field]:
+        """See ``StoreWriter.fields``."""
+        known = self._known.get(At(scope, channel))
+        return known.ledger.fields if known else {}
 
     async def publish(
         self, scope: str, channel: Channel, *, epoch: int, changes: Mapping[str, Encoded | None]

@@ -18,7 +18,7 @@ from switchboard_policy.v1alpha1.common import (
     CelRule,
     Model,
 )
-from switchboard_policy.v1alpha1.conditions import READY
+from switchboard_policy.v1alpha1.conditions import DEGRADED, READY
 from switchboard_policy.v1alpha1.modelbackend import ModelBackendSpec
 from switchboard_policy.v1alpha1.routingpolicy import RoutingPolicySpec
 from switchboard_policy.v1alpha1.status import (
@@ -138,17 +138,35 @@ def build_crd(kind: str) -> Schema:
     }
 
 
+#: Columns of ``kubectl get -o wide``: an older Observed than Generation is a stale status.
+_WIDE: Final[tuple[Column, ...]] = tuple(
+    {"name": name, "type": type_, "jsonPath": path, "priority": 1}
+    for name, type_, path in (
+        ("Generation", "integer", ".metadata.generation"),
+        ("Observed", "integer", ".status.observedGeneration"),
+        ("Propagation", "string", ".status.propagation"),
+    )
+)
+
+
 def _columns(kind: Kind) -> list[Column]:
-    ready = f'.status.conditions[?(@.type=="{READY}")]'
+    ready = _condition(READY)
     return [
         {"name": "Ready", "type": "string", "jsonPath": f"{ready}.status"},
         *kind.facts,
         {"name": "Revision", "type": "string", "jsonPath": ".status.revision"},
         {"name": "Pods", "type": "string", "jsonPath": ".status.pods"},
         {"name": "Reason", "type": "string", "jsonPath": f"{ready}.reason"},
+        # Ready and Degraded may be true at once: this is where a person sees it.
+        {"name": "Degraded", "type": "string", "jsonPath": f"{_condition(DEGRADED)}.reason"},
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+        *_WIDE,
         {"name": "Message", "type": "string", "jsonPath": f"{ready}.message", "priority": 1},
     ]
+
+
+def _condition(of: str) -> str:
+    return f'.status.conditions[?(@.type=="{of}")]'
 
 
 def _object_schema(kind: Kind) -> Schema:

@@ -24,7 +24,12 @@ _EXAMPLES: Final = {
 
 _PLACE: Final = re.compile(r"at (\d+):(\d+): (.*)")
 _UNDECLARED: Final = re.compile(r"undeclared reference to '([^']*)'")
+_JOINED: Final = re.compile(r"no matching overload for '_\+_' applied to '\((?:string|bytes|list)")
 _TOKENS: Final = re.compile(r" expecting \{.*\}")
+#: Of a ``+`` between texts or lists, and of ``map`` and ``filter``, which the engine makes of it.
+_INSTEAD_OF_JOINING: Final = (
+    "compare the parts one by one; in the place of map and filter use exists, exists_one and all"
+)
 
 #: What is wrong and what to do about it.
 Verdict = tuple[str, str]
@@ -57,6 +62,9 @@ class Conditions:
         line, column, reason = int(place[1]), int(place[2]), place[3]
         reason = _TOKENS.sub("", reason.replace(" (in container '')", ""))
         reason = reason[:200]
+        if _JOINED.search(reason):
+            snippet = _snippet(source, line=line, column=column, name="")
+            return f"texts and lists cannot be joined\n{snippet}", _INSTEAD_OF_JOINING
         unknown = _UNDECLARED.search(reason)
         name = unknown[1] if unknown else ""
         shown = f"{reason}\n{_snippet(source, line=line, column=column, name=name)}"

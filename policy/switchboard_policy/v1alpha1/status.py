@@ -57,6 +57,10 @@ class EndpointCounts(Model):
 class RoutingPolicyStatus(Model):
     """What became of a RoutingPolicy."""
 
+    observed_generation: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="The metadata.generation that all of this speaks of: an older one is stale.",
+    )
     conditions: Conditions | None = Field(
         default=None, description="What holds of it; Ready sums up."
     )
@@ -65,6 +69,10 @@ class RoutingPolicyStatus(Model):
     )
     pods: Annotated[str, Field(max_length=32)] | None = Field(
         default=None, description="Pods that have that revision in force, of all: 2/3."
+    )
+    propagation: Annotated[str, Field(max_length=32)] | None = Field(
+        default=None,
+        description="From the operator's seeing the change until the last pod had it: 41ms.",
     )
 
 

@@ -16,6 +16,7 @@ from gateways.place import Gateway, Place
 
 from cluster.processes import free_port
 from switchboard_cli.folder import Folder
+from switchboard_dataplane.upstream.addresses import LOOPBACK
 from switchboard_operator.publication import Publication
 from switchboard_operator.publisher import RedisStore
 from switchboard_policy.compiler.world import Gateway as Scope
@@ -108,6 +109,7 @@ def _start(name: str, place: Place, *, compiled: bool) -> Gateway:
             *("--redis-url", redis.url, "--scope", SCOPE, "--scope-key-file", key_file),
             *("--state-dir", folder / "state", "--pod-name", "bench", "--grace-s", "0"),
             *("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin_port}"),
+            *("--allow-addresses", LOOPBACK),
         ],
     )
     process.wait_for_http(f"http://127.0.0.1:{admin_port}/readyz", timeout_s=READY_S)

@@ -26,6 +26,7 @@ from spread.cases import WARM_UP_SHARE, with_ratios
 
 from cluster.processes import ChildProcess, free_port
 from cluster.redis_server import RedisServer
+from switchboard_dataplane.upstream.addresses import LOOPBACK
 from switchboard_policy.seal import KEY_BYTES, write_key_file
 
 ENGINES: Final = 8
@@ -219,6 +220,7 @@ def _started(folder: Path) -> Iterator[int]:
                 *("--scope", SCOPE, "--scope-key-file", folder / "scope-key.json"),
                 *("--state-dir", folder / "state", "--pod-name", "bench", "--grace-s", "0"),
                 *("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin_port}"),
+                *("--allow-addresses", LOOPBACK),
             ],
             log=folder / "plane.log",
         )

@@ -29,14 +29,14 @@ class Pods:
     async def test_acks_wake_the_writer_and_heartbeats_do_not(self, rig: StoreRig) -> None:
         writer, reader = rig.writer(), rig.reader()
         scopes = [SCOPE, "gw/other"]
-        assert await writer.wait_for_acks(scopes, timeout_ms=20) == set()
+        assert await writer.wait_for_acks(scopes, timeout_ms=20) == {}
         await reader.register(Pod(name="a", revision=ZERO))
-        assert await writer.wait_for_acks(scopes, timeout_ms=1000) == {SCOPE}
+        assert await writer.wait_for_acks(scopes, timeout_ms=1000) == {SCOPE: {"a"}}
         await reader.register(Pod(name="a", revision=ZERO))
-        assert await writer.wait_for_acks(scopes, timeout_ms=20) == set()
+        assert await writer.wait_for_acks(scopes, timeout_ms=20) == {}
         waiting = asyncio.create_task(writer.wait_for_acks(scopes, timeout_ms=1500))
         await asyncio.sleep(0.05)
         await reader.register(Pod(name="a", revision=Revision(1, 1)))
-        assert await waiting == {SCOPE}
+        assert await waiting == {SCOPE: {"a"}}
         await reader.goodbye("a")
-        assert await writer.wait_for_acks(scopes, timeout_ms=1000) == {SCOPE}
+        assert await writer.wait_for_acks(scopes, timeout_ms=1000) == {SCOPE: {"a"}}

@@ -26,7 +26,7 @@ def test_a_world_compiles_to_what_is_written(
 
 
 def _written(compilation: Compilation) -> str:
-    said = {
+    said: dict[str, Any] = {
         "policy": _entries(compilation.policy),
         "endpoints": _entries(compilation.endpoints),
         "reports": {
@@ -34,6 +34,11 @@ def _written(compilation: Compilation) -> str:
             for (kind, name), report in sorted(compilation.reports.items())
         },
     }
+    if compilation.refused_clients:
+        said["refused"] = {
+            f"Secret {name}": f"{refusal.reason}: {refusal.message}"
+            for name, refusal in sorted(compilation.refused_clients.items())
+        }
     return yaml.safe_dump(said, sort_keys=False, width=100, allow_unicode=True)
 
 
@@ -48,6 +53,8 @@ def _report(report: ObjectReport) -> dict[str, Any]:
             said[field] = [f"{each.reason}: {each.message}" for each in findings]
     if report.quarantined:
         said["quarantined"] = True
+    if report.nameless:
+        said["nameless"] = True
     if report.endpoints_total:
         said["endpoints"] = f"{report.endpoints_ready}/{report.endpoints_total}"
     return {**said, "keys": list(report.keys)}

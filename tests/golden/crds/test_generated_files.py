@@ -35,4 +35,4 @@ def test_the_same_models_give_the_same_bytes() -> None:
 def test_the_chart_installs_the_very_crds() -> None:
     for name, text in OUTPUTS.items():
         if name.startswith("crds/"):
-            assert OUTPUTS[f"helm/switchboard/{name}"] == text
+            assert OUTPUTS[f"helm/switchboard/files/{name}"] == text

@@ -215,6 +215,39 @@ def test_endpoints_move_without_policies_and_backends() -> None:
     assert of_backend(after, "a").endpoints_ready == 2
 
 
+class Looked(dict[Name, Any]):
+    """Counts how often somebody goes through all of it."""
+
+    times = 0
+
+    def items(self) -> Any:
+        self.times += 1
+        return super().items()
+
+
+def test_a_change_of_endpoints_looks_at_no_policy() -> None:
+    policies = Looked()
+    made = replace(
+        world(
+            backend("a", service={"name": "vllm", "port": "http"}),
+            Service(Name("ai", "vllm"), {"http": 80}),
+            service_slice("vllm", "10.0.0.1"),
+        ),
+        policies=policies,
+    )
+    put(made, simple("chat", "a"))
+    subject = compiler()
+    before = subject.compile(made)
+    looked = policies.times
+    assert looked
+    put(made, service_slice("vllm", "10.0.0.2"))
+    assert subject.compile(made) is not before
+    assert policies.times == looked
+    put(made, simple("chat", "a", priority=1))
+    subject.compile(made)
+    assert policies.times > looked
+
+
 def test_a_credential_opens_for_its_backend_and_origin_and_nobody_else() -> None:
     made = world(
         backend("a", credentials=CREDENTIALS, external={"provider": "openai"}),
@@ -247,6 +280,20 @@ def test_a_revoked_secret_takes_the_credential_and_leaves_the_backend_closed() -
     (finding,) = of_backend(after, "a").unresolved
     assert finding.reason is Reason.SECRET_NOT_FOUND
     assert "kubectl label secret keys -n ai switchboard.dev/secret=true" in finding.message
+
+
+def test_the_key_of_a_client_is_sent_to_no_model() -> None:
+    # Who may write backends, and not read Secrets, would have it sent wherever they like.
+    data = {"api-key": b"sk-sb-0123456789abcdef"}
+    secret = Secret(Name("ai", "keys"), "u", "1", data, is_client=True)
+    made = world(backend("a", credentials=CREDENTIALS), secret, simple("chat", "a"))
+    found = compiler().compile(made)
+    assert "credential/ai/a" not in found.policy
+    (finding,) = of_backend(found, "a").unresolved
+    assert finding.reason is Reason.SECRET_INVALID
+    assert "switchboard.dev/client" in finding.message
+    made.secrets[Name("ai", "keys")] = replace(secret, is_client=False)  # type: ignore[index]
+    assert "credential/ai/a" in compiler().compile(made).policy
 
 
 def test_a_secret_never_shows_in_reports() -> None:

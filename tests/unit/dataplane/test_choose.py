@@ -4,6 +4,7 @@ import ssl
 
 import pytest
 
+from fakes.loopback import GUARD
 from switchboard_dataplane.upstream.choose import choose_upstream, goes_direct
 from switchboard_dataplane.upstream.http1 import Http1Upstream
 
@@ -43,13 +44,15 @@ def test_what_is_exempt_from_a_proxy(netloc: str, no_proxy: str, direct: bool) -
 
 
 async def test_without_a_proxy_there_is_but_our_transport() -> None:
-    upstream = choose_upstream(tls=TLS, proxies={"no": "*", "ftp": "http://proxy:3128"})
+    upstream = choose_upstream(
+        tls=TLS, guard=GUARD, proxies={"no": "*", "ftp": "http://proxy:3128"}
+    )
     assert isinstance(upstream, Http1Upstream)
     await upstream.close()
 
 
 async def test_a_proxy_without_a_scheme_is_one_of_http() -> None:
-    upstream = choose_upstream(tls=TLS, proxies={"https": "me:secret@proxy:3128"})
+    upstream = choose_upstream(tls=TLS, guard=GUARD, proxies={"https": "me:secret@proxy:3128"})
     assert not isinstance(upstream, Http1Upstream)
     await upstream.close()
 
@@ -57,5 +60,5 @@ async def test_a_proxy_without_a_scheme_is_one_of_http() -> None:
 @pytest.mark.parametrize("said", ["socks5://me:secret@proxy:1080", "http://:secret@/", "http://"])
 async def test_a_proxy_that_cannot_be_used_is_told_without_its_password(said: str) -> None:
     with pytest.raises(ValueError, match="HTTPS_PROXY") as problem:
-        choose_upstream(tls=TLS, proxies={"https": said})
+        choose_upstream(tls=TLS, guard=GUARD, proxies={"https": said})
     assert "secret" not in str(problem.value)

@@ -10,6 +10,7 @@ from switchboard_dataplane.front.lane import (
     AHEAD_BYTES_MAX,
     FRAMING_BYTES_MAX,
 )
+from switchboard_dataplane.front.lane_caller import UNWANTED_BYTES_MAX
 from switchboard_dataplane.front.routes import (
     HEAD_BYTES_MAX,
     HEADERS_MAX,
@@ -377,3 +378,33 @@ async def test_a_port_that_closes_says_so_and_drops_what_is_ahead() -> None:
     assert not lane.transport.is_closing()
     lane.lane.close_idle()
     assert lane.transport.is_closing()
+
+
+# --- bodies that are not wanted yet --------------------------------------------------------------
+
+
+def upload(size: int) -> bytes:
+    return LINE + b"Content-Length: %d\r\n\r\n" % size
+
+
+async def test_what_is_sent_before_the_caller_is_known_waits_in_the_socket() -> None:
+    lane = PlainLane(body_limit_bytes=10_000_000)
+    lane.echo.admits = asyncio.Event()
+    piece = b"x" * 50_000
+    await lane.send(upload(5_000_000), *[piece] * 100)
+    assert lane.transport.paused
+    held_bytes = lane.shared.routes.bodies.held_bytes
+    assert UNWANTED_BYTES_MAX < held_bytes <= UNWANTED_BYTES_MAX + len(piece)
+    lane.echo.admits.set()
+    (answer,) = split_answers(await lane.send(b""))
+    assert len(answer.json["body"]) == 2 * 5_000_000
+    await lane.leave()
+
+
+async def test_a_body_that_comes_at_once_leaves_the_connection_open_to_the_next() -> None:
+    lane = PlainLane(body_limit_bytes=10_000_000)
+    size = 2 * UNWANTED_BYTES_MAX
+    answers = split_answers(await lane.send(upload(size) + b"x" * size, POST))
+    assert [answer.status for answer in answers] == [200, 200]
+    assert not lane.transport.paused
+    await lane.leave()

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from fakes.loopback import GUARD
 from fakes.plain_transport import PlainTransport, turns
 from fakes.upstream_wire import REQUEST_HEAD, distant_bound
 from switchboard_dataplane.upstream.connection import Connection
@@ -62,6 +63,7 @@ def pool(loop: PlainLoop, cap: int) -> Pool:
         Origin("model", 80, None),
         tls=None,
         loop=cast("asyncio.AbstractEventLoop", loop),
+        guard=GUARD,
         limits=PoolLimits(connections_max=cap),
         dial=loop.dial,
     )

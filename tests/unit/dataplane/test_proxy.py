@@ -1,7 +1,7 @@
 """The hot path without sockets: a caller and an upstream that are plain objects."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
@@ -11,8 +11,9 @@ import orjson
 import pytest
 
 from fakes.composers import composer
-from fakes.policies import backend, policy, rule, snapshot, tier
+from fakes.policies import backend, client, policy, rule, snapshot, tier
 from fakes.readers import reader
+from switchboard_dataplane.access.identify import LETS_ANYBODY_IN, Access, Keys
 from switchboard_dataplane.admission import Admission
 from switchboard_dataplane.attempts import Attempts
 from switchboard_dataplane.decision.running import Endpoint, Snapshot
@@ -39,14 +40,17 @@ class PlainCaller:
 
     body: bytes = CHAT
     api: Api = "chat"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: MutableMapping[str, str] = field(default_factory=dict)
+    peer: str = ""
     leaves_at: int = 0
     answer: Answer | None = None
     status: int = 0
     written: list[bytes] = field(default_factory=list)
     ended: bool = False
+    was_read: bool = False
 
     async def read_body(self) -> bytes:
+        self.was_read = True
         return self.body
 
     async def send(self, answer: Answer) -> None:
@@ -140,6 +144,7 @@ class Stage:
     outcomes: list[Outcome] = field(default_factory=list)
     expired: bool = False
     composer: Any = None
+    access: Access = LETS_ANYBODY_IN
 
     @classmethod
     def answering(cls, *answers: PlainResponse | Exception) -> "Stage":
@@ -172,6 +177,7 @@ class Stage:
             today=today,
         )
         proxy = Proxy(
+            access=self.access,
             reader=reader(),
             snapshot=lambda: self.snapshot,
             signals=self.signals,
@@ -330,3 +336,44 @@ async def test_a_rule_that_asks_for_one_answer_pays_nothing_for_those_that_ask_f
     stage.composer = Untouched()
     outcome = await stage.serve(PlainCaller(body))
     assert (outcome.status, outcome.error, outcome.asides) == (200, "", ())
+
+
+KEY = "sk-sb-0123456789abcdef"
+
+
+def asking_for_keys(*answers: PlainResponse | Exception, **fields: Any) -> Stage:
+    """A stage that lets in the client ``apps/web``."""
+    stage = Stage.answering(*answers)
+    served = policy("chat", rule("default", tier("first", "one")))
+    stage.snapshot = snapshot(served, backend("one"), client("web", KEY, **fields))
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    stage.access = Access(keys=Keys(snapshot=lambda: stage.snapshot, today=lambda: now))
+    return stage
+
+
+async def test_the_body_of_a_stranger_is_not_read() -> None:
+    stage, caller = asking_for_keys(), PlainCaller(b"never read")
+    outcome = await stage.serve(caller)
+    assert caller.code == outcome.error == "missing_api_key"
+    assert not caller.was_read
+    assert (outcome.status, outcome.client, outcome.attempts) == (401, "", ())
+    assert caller.answer is not None
+    assert ("www-authenticate", "Bearer") in caller.answer.headers
+
+
+async def test_a_client_is_served_and_its_request_is_decided_by_who_it_is() -> None:
+    stage = asking_for_keys(PlainResponse([USAGE]))
+    caller = PlainCaller(headers={"x-api-key": KEY})
+    outcome = await stage.serve(caller)
+    assert (outcome.status, outcome.client) == (200, "apps/web")
+    (_, _, headers, _) = stage.upstream.sent[0]
+    assert KEY not in dict(headers).values()
+
+
+async def test_a_model_that_is_not_for_a_client_is_refused_before_anything_is_decided() -> None:
+    stage = asking_for_keys(models=("other",))
+    caller = PlainCaller(headers={"x-api-key": KEY})
+    outcome = await stage.serve(caller)
+    assert caller.code == outcome.error == "model_not_allowed"
+    assert (outcome.status, outcome.client, outcome.policy) == (403, "apps/web", "")
+    assert stage.upstream.sent == []

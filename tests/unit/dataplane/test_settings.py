@@ -24,9 +24,39 @@ def test_every_flag_is_an_environment_variable() -> None:
         if one.name in ("otlp", "log_level", "listen", "admin"):
             continue
         text = {str: "text", float: "12.5", int: "77", bool: "false"}[type(one.default)]
+        text = "keys" if one.name == "access" else text
         by_flag = parse(f"--{one.name.replace('_', '-')}", text)
         by_variable = parse(**{f"SWITCHBOARD_{one.name.upper()}": text})
         assert by_flag == by_variable != Settings()
+
+
+def test_access_is_a_list_of_modes() -> None:
+    assert parse().access_modes == {"none"}
+    assert parse("--access", "keys, tokens").access_modes == {"keys", "tokens"}
+    mesh = parse("--access", "mesh,keys", "--trusted-peers", "10.0.0.0/8")
+    assert mesh.access_modes == {"keys", "mesh"}
+    pod = parse("--access", "pod", "--service-account", "app", "--pod-namespace", "apps")
+    assert pod.access_modes == {"pod"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (("--access", "key"), "--access: 'key' is none of keys, tokens, mesh, none, pod"),
+        (("--access", ""), "--access: '' is none of"),
+        (("--access", "keys,"), "--access: '' is none of"),
+        (("--access", "none,keys"), "--access: 'none,keys': none and pod stand alone"),
+        (("--access", "pod,mesh"), "--access: 'pod,mesh': none and pod stand alone"),
+        (("--access", "pod"), "--access pod needs --service-account and --pod-namespace"),
+        (("--access", "mesh"), "--access mesh needs --trusted-peers"),
+    ],
+)
+def test_access_that_lets_in_other_than_it_seems_is_refused(
+    argv: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(*argv)
+    assert told in capsys.readouterr().err
 
 
 def test_a_flag_wins() -> None:

@@ -161,23 +161,23 @@ def test_turns_are_spread_evenly_and_each_tier_has_its_own() -> None:
     assert table.turn(("p", "r", "other"), lambda: 0.5) == 0.5
 
 
-def test_an_endpoint_is_new_only_after_the_first_readings_of_both_channels() -> None:
+async def test_an_endpoint_is_new_only_after_the_first_readings_of_both_channels() -> None:
     running = InForce(
         SnapshotBuilder(keyring()), keyring=keyring, live_pods=lambda: 1, clock=lambda: NOW
     )
     one, two, three = (f"10.0.0.{number}:1" for number in (1, 2, 3))
 
-    def apply(policy: int, endpoint: int, *entries: ir.Entry) -> None:
+    async def apply(policy: int, endpoint: int, *entries: ir.Entry) -> None:
         revisions: dict[Channel, Revision] = {
             "policy": Revision(1 if policy else 0, policy),
             "endpoints": Revision(1 if endpoint else 0, endpoint),
         }
-        running.apply(Update(keyed(entries), frozenset(), revisions, full=False))
+        await running.apply(Update(keyed(entries), frozenset(), revisions, full=False))
 
-    apply(1, 0, service("a"), backend("b"))
-    apply(1, 1, endpoints("a", one, two))
-    apply(1, 2, endpoints("a", one, two, three))
-    apply(2, 2, backend("c"))
+    await apply(1, 0, service("a"), backend("b"))
+    await apply(1, 1, endpoints("a", one, two))
+    await apply(1, 2, endpoints("a", one, two, three))
+    await apply(2, 2, backend("c"))
     new = {name for name, signal in running.signals.items() if signal.joined_at == NOW}
     assert new == {f"ai/a@{three}", "ai/c@c.example:8000"}
 

@@ -113,3 +113,16 @@ def test_a_span_names_the_decision_where_there_is_one() -> None:
     named, plain = spans.get_finished_spans()
     assert (named.attributes or {})["switchboard.decision"] == "d1"
     assert "switchboard.decision" not in (plain.attributes or {})
+
+
+def test_a_span_names_the_client_where_one_was_asked_for() -> None:
+    spans = InMemorySpanExporter()
+    tracing = Tracing(SimpleSpanProcessor(spans), resource=Resource.create())
+    for client in ("apps/web", ""):
+        ended = outcome()
+        ended.client = client
+        tracing.begin("chat", {"authorization": "Bearer secret"}).end(ended)
+    named, plain = spans.get_finished_spans()
+    assert (named.attributes or {})["switchboard.client"] == "apps/web"
+    assert "switchboard.client" not in (plain.attributes or {})
+    assert "secret" not in named.to_json() + plain.to_json()

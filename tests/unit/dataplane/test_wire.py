@@ -5,13 +5,18 @@ from typing import Any
 import orjson
 import pytest
 
+from switchboard_dataplane.decision.client import Client
+from switchboard_dataplane.decision.hashing import hash_key
+from switchboard_dataplane.decision.match import FACT_READERS
+from switchboard_dataplane.decision.request import PROOFS
 from switchboard_dataplane.errors import InvalidRequest, UpstreamProtocol
-from switchboard_dataplane.wire.asks import Ask, body_for, read_ask
+from switchboard_dataplane.wire.asks import Ask, body_for, read_ask, unstreamed
 from switchboard_dataplane.wire.events import EventReader, opens
 from switchboard_dataplane.wire.headers import join_headers, to_caller, to_upstream
 from switchboard_dataplane.wire.hints import read_deadline, read_priority, read_session, read_tags
 from switchboard_dataplane.wire.splice import splice, splice_model
 from switchboard_dataplane.wire.usage import find_usage, usage_of
+from switchboard_policy import ir
 from switchboard_policy.ir import Api
 
 USER = [{"role": "user", "content": "hi"}]
@@ -163,6 +168,22 @@ def test_no_key_of_the_caller_goes_upstream_and_the_backends_does() -> None:
     assert sent["authorization"] == "Bearer k"
     assert "authorization" not in dict(to_upstream({"authorization": "Bearer a"}, api_key=""))
     assert "x-goog-api-key" not in sent
+
+
+@pytest.mark.parametrize("name", sorted(PROOFS))
+def test_what_a_caller_proves_itself_by_goes_nowhere(name: str) -> None:
+    headers = {name: "secret", "x-one": "1"}
+    assert "secret" not in dict(to_upstream(headers, api_key="k")).values()
+    view = ask(headers=headers).view
+    assert view.headers == FACT_READERS["request.headers"](view) == {"x-one": "1"}
+    key = ir.HashKey(source="header", header=name)
+    assert hash_key(view, ir.Balance(by="Hash", key=key)) == b""
+
+
+def test_what_is_asked_in_whole_is_asked_by_the_same_client() -> None:
+    streamed = ask(stream=True)
+    streamed.view.client = Client("key", "web", "apps")
+    assert unstreamed(streamed).view.client is streamed.view.client
 
 
 def test_hop_by_hop_headers_of_an_upstream_stay_there() -> None:

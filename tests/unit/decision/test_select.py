@@ -8,6 +8,7 @@ import pytest
 
 from fakes.policies import backend, policy, rule, snapshot, tier, view
 from switchboard_dataplane.decision.candidates import next_candidate
+from switchboard_dataplane.decision.client import Client
 from switchboard_dataplane.decision.decide import decide
 from switchboard_dataplane.decision.running import Snapshot
 from switchboard_dataplane.decision.verdict import Decision, Rejection, Tried
@@ -51,6 +52,7 @@ def tiers_of(
     return found
 
 
+ANOTHER = Client("key", "web", "apps")
 BY_COMPLEXITY = ir.Select("Complexity", thresholds_permille=(300, 600), margin_permille=0)
 
 
@@ -160,6 +162,8 @@ def test_a_conversation_keeps_its_tier_unless_it_needs_a_stronger_one() -> None:
     assert first(0.1, "a", 1.0) == "medium"
     assert first(0.1, "b", 1.0) == "small"
     assert first(0.9, "a", 2.0) == "large"
+    other = tiers_of(made, signals, complexity=0.1, session="a", now=2.0, client=ANOTHER)
+    assert other[0] == "small"
     assert first(0.1, "a", 2.0 + SESSION_S - 1) == "large"
     assert first(0.1, "a", 2.0 + 3 * SESSION_S) == "small"
     loose = running(

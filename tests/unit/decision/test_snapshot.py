@@ -154,7 +154,7 @@ def test_other_keys_open_credentials_from_the_next_snapshot_on() -> None:
     before, refused = running.apply(entries, (), revision="1-1")
     assert before.backends["ai/a"].unusable
     assert "credential/ai/a" in refused
-    running.rekey(keyring())
+    assert list(running.rekey(keyring()))
     after, refused = running.apply({}, (), revision="1-1")
     assert after.backends["ai/a"].api_key == "sk-1"
     assert not refused
@@ -197,7 +197,7 @@ def test_texts_are_read_on_demand_from_every_shape_of_content() -> None:
 def test_a_credential_that_was_opened_stays_when_its_key_is_dropped_before_the_next_comes() -> None:
     spec = backend("a", credential="credential/ai/a")
     running = builder(POLICY, spec, sealed(spec))
-    running.rekey(read_keyring(SCOPE, write_key_file("k2", {"k2": b"x" * 32})))
+    assert list(running.rekey(read_keyring(SCOPE, write_key_file("k2", {"k2": b"x" * 32}))))
     after, refused = running.apply({}, (), revision="1-2")
     assert after.backends["ai/a"].api_key == "sk-1"
     assert not refused
@@ -210,7 +210,7 @@ def test_a_dropped_key_opens_nothing_for_another_origin() -> None:
     spec = backend("a", credential="credential/ai/a")
     moved = backend("a", credential="credential/ai/a", url="http://evil.example/v1")
     running = builder(POLICY, spec, sealed(spec))
-    running.rekey(read_keyring(SCOPE, write_key_file("k2", {"k2": b"x" * 32})))
+    assert list(running.rekey(read_keyring(SCOPE, write_key_file("k2", {"k2": b"x" * 32}))))
     after, _ = running.apply(keyed([moved]), (), revision="1-2")
     assert after.backends["ai/a"].api_key == ""
 
@@ -238,3 +238,39 @@ def test_a_policy_whose_router_is_not_there_runs_with_the_one_that_ships_and_say
     _, refused = running.apply(keyed([selecting(ROUTER, "a", "c")]), (), revision="1-3")
     assert not refused
     assert f"router:{ROUTER}" in running.snapshot.policies["ai/chat"].readings
+
+
+def refusing(*hosts: str) -> SnapshotBuilder:
+    return SnapshotBuilder(
+        keyring(), refuses=lambda host: f"{host} is loopback" if host in hosts else ""
+    )
+
+
+def test_a_url_at_a_refused_address_takes_its_backend_out_and_says_how_to_allow_it() -> None:
+    running = refusing("127.0.0.1")
+    bad = backend("a", url="http://me:secret@127.0.0.1:9/v1")
+    after, refused = running.apply(keyed([POLICY, bad, backend("b")]), (), revision="1-1")
+    assert "its url may not be called: 127.0.0.1 is loopback" in refused["backend/ai/a"]
+    assert "--allow-addresses" in refused["backend/ai/a"]
+    assert "secret" not in refused["backend/ai/a"]
+    assert after.backends["ai/a"].unusable == refused["backend/ai/a"]
+    assert (after.backends["ai/a"].endpoints, after.backends["ai/b"].unusable) == ((), "")
+
+
+def test_an_endpoint_at_a_refused_address_is_left_out_and_the_others_serve() -> None:
+    running = refusing("127.0.0.1", "[::1]")
+    there = endpoints("a", "127.0.0.1:1", "10.0.0.1:1", "[::1]:1")
+    after, refused = running.apply(keyed([service("a"), there]), (), revision="1-1")
+    assert [one.address for one in after.backends["ai/a"].endpoints] == ["10.0.0.1:1"]
+    assert "127.0.0.1 is loopback" in refused["endpoints/ai/a"]
+    good = endpoints("a", "10.0.0.1:1")
+    assert running.apply(keyed([good]), (), revision="1-2")[1] == {}
+
+
+def test_a_webhook_at_a_refused_address_is_told_and_the_policy_holds() -> None:
+    running = refusing("127.0.0.1")
+    review = ir.Review(webhook="https://127.0.0.1/hook")
+    looked_at = policy("chat", rule("default", tier("t", "a"), review=review))
+    after, refused = running.apply(keyed([looked_at]), (), revision="1-1")
+    assert "a webhook of its reviews: its url may not be called" in refused["policy/ai/chat"]
+    assert find_policy(after, "chat") is not None

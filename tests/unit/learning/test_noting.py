@@ -1,11 +1,13 @@
 """What is kept of a request on its way: what is asked for, while there is room, and no more."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import MutableMapping, Sequence
+from typing import Any
 
 import pytest
 
 from fakes.gateway import event
 from fakes.policies import keyring
+from switchboard_dataplane.decision.client import ANYBODY, Client
 from switchboard_dataplane.decision.request import RequestView
 from switchboard_dataplane.learning.ids import is_genuine
 from switchboard_dataplane.learning.noting import ANSWER_BYTES_MAX, Noted, Notes, Room
@@ -21,9 +23,10 @@ class Plain:
     """A caller that takes everything."""
 
     api: Api = "chat"
-    headers: Mapping[str, str] = {}
+    peer = ""
 
     def __init__(self) -> None:
+        self.headers: MutableMapping[str, str] = {}
         self.got = b""
 
     async def read_body(self) -> bytes:
@@ -100,6 +103,17 @@ def test_sessions_and_users_are_hashes_that_tell_nothing_and_stay_the_same() -> 
     assert one[1] != other[1]
     assert nobody == ("", 0)
     assert "s" not in one[0]
+
+
+@pytest.mark.parametrize("by", ["session", "user"])
+def test_clients_that_name_a_session_alike_have_none_in_common(by: str) -> None:
+    said = []
+    for caller in (ANYBODY, Client("key", "web", "apps"), Client("serviceAccount", "web", "apps")):
+        noted = notes().begin(ir.Learning())
+        asked: dict[str, Any] = {"client": caller, by: "s"}
+        notes().end(noted, view(**asked), None, "")
+        said.append((noted.session, noted.turn))
+    assert len({session for session, _ in said}) == len({turn for _, turn in said}) == len(said)
 
 
 def test_who_goes_on_is_known_by_the_hash_of_the_turn_before() -> None:

@@ -7,15 +7,18 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fakes.virtual_time import VirtualTimeLoop
+from fakes.manifests import external, policy
+from fakes.virtual_time import VirtualTimeLoop, eventually
 from fakes.worlds import parser
-from switchboard_operator.credentials import ScopeKeys
+from switchboard_operator.credentials import ScopeKeys, gateway_place
 from switchboard_operator.dataplanes import DataPlanes
+from switchboard_operator.events import Announcer
 from switchboard_operator.inventory import Inventory
 from switchboard_operator.kube import decode_data
 from switchboard_operator.lease import Clock, Identity, Leadership
 from switchboard_operator.listing import Listing
 from switchboard_operator.patcher import Patcher
+from switchboard_operator.propagation import Journeys
 from switchboard_operator.publication import Publication
 from switchboard_operator.quarantine import Quarantine
 from switchboard_operator.reconciler import Reconciler
@@ -92,8 +95,7 @@ class Bench:
         self.inventory = Inventory(parser(), decode_secret=decode_data)
         self.keys = ScopeKeys(
             cluster,
-            "system",
-            "default",
+            gateway_place("system", "default"),
             pace=PACE,
             random_bytes=random.Random(name).randbytes,
             now=clock.now,
@@ -121,6 +123,7 @@ class Bench:
             cluster,
             summary=Name("system", "switchboard-status-default"),
             namespace="system",
+            monotonic=clock.monotonic,
         )
         self.leadership = Leadership(
             cluster,
@@ -130,16 +133,30 @@ class Bench:
             floor=self._floor,
         )
         self.outcomes: list[str] = []
+        self.told: list[str] = []
+        self.took_s: list[float] = []
+        announcer = Announcer(
+            cluster,
+            clock=clock,
+            leads=lambda: self.leadership.epoch is not None,
+            done=self.told.append,
+        )
         self.patcher = Patcher(
             cluster,
             self.inventory,
             clock=clock,
             leads=lambda: self.leadership.epoch is not None,
             done=self.outcomes.append,
+            written=announcer.tell,
             changed=self._changed,
         )
         self.reporter = Reporter(
-            self.inventory, self.patcher, [(self.publication, self.planes)], clock=clock
+            self.inventory,
+            self.patcher,
+            [(self.publication, self.planes)],
+            announcer=announcer,
+            journeys=Journeys(self.took_s.append),
+            clock=clock,
         )
         self.quarantine = Quarantine(cluster, self.inventory)
         self.telemetry = Telemetry()
@@ -236,3 +253,25 @@ class DataPlane:
                 await asyncio.sleep(1)
             else:
                 await reader.lines({"policy": revision}, timeout_ms=1000)
+
+
+def small_cluster() -> Cluster:
+    """A cluster with a backend ``a`` and a policy ``chat`` over it."""
+    cluster = Cluster()
+    cluster.put(Kind.NAMESPACE, {"metadata": {"name": "ai"}})
+    cluster.put(Kind.BACKEND, external("a", 1))
+    cluster.put(Kind.POLICY, policy("chat", "a"))
+    return cluster
+
+
+async def started(cluster: Cluster | None = None) -> Bench:
+    """A replica on a new store, once it has published what is there."""
+    bench = Bench(cluster or small_cluster(), new_store())
+    await bench.start()
+    await eventually(bench.reconciler.published.is_set)
+    return bench
+
+
+def programmed(bench: Bench, name: str, reason: str = "Programmed") -> bool:
+    """Whether a policy is programmed, or not for this reason."""
+    return bool(bench.condition(Kind.POLICY, name, "Programmed").get("reason") == reason)

@@ -7,9 +7,25 @@ from typing import Any
 
 from switchboard_operator.errors import ApiAway, Conflict, KubeError, NotFound
 from switchboard_operator.inventory import Inventory
-from switchboard_operator.kube import LastGood, LeaseRecord, SecretRecord, last_good_name
-from switchboard_operator.resources import WATCHED, Kind, Listed, ObjectKey, Resource
+from switchboard_operator.kube import (
+    NO_LABELS,
+    LastGood,
+    LeaseRecord,
+    SecretRecord,
+    WebhooksRecord,
+    last_good_name,
+)
+from switchboard_operator.resources import (
+    OURS,
+    SIDECAR_SECRETS,
+    WATCHED,
+    Kind,
+    Listed,
+    ObjectKey,
+    Resource,
+)
 from switchboard_policy.compiler.world import Name
+from switchboard_policy.names import SIDECAR_LABEL
 
 Json = dict[str, Any]
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -23,6 +39,8 @@ class HeldSecret:
     annotations: dict[str, str] = field(default_factory=dict)
     created: datetime = EPOCH
     version: int = 1
+    type: str = "Opaque"
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 class Cluster:
@@ -40,9 +58,17 @@ class Cluster:
         self.secrets: dict[Name, HeldSecret] = {}
         self.kept: dict[Name, LastGood] = {}
         self.pods: dict[Name, str] = {}
+        self.labelled_pods: set[tuple[str, str]] = set()
         self.config_maps: dict[Name, dict[str, str]] = {}
         self.events: list[tuple[str, str]] = []
+        self.object_events: list[tuple[str, str, str]] = []
         self.trouble: KubeError | None = None
+        self.webhooks: dict[str, dict[str, bytes]] = {}
+        self.mutating_webhooks: dict[str, dict[str, bytes]] = {}
+        self.webhooks_version = 1
+        self.mutating_version = 1
+        self.webhooks_trouble: KubeError | None = None
+        self.webhooks_hidden: KubeError | None = None
 
     def put(self, kind: Kind, manifest: Mapping[str, Any], *, uid: str = "") -> Json:
         """Create or edit an object; return it as a watch would show it."""
@@ -124,22 +150,56 @@ class Cluster:
         held = self.secrets.get(name)
         return None if held is None else self._record(name, held)
 
-    async def create_secret(self, name: Name, data: Mapping[str, bytes]) -> None:
+    async def create_secret(
+        self,
+        name: Name,
+        data: Mapping[str, bytes],
+        *,
+        type_: str = "Opaque",
+        labels: Mapping[str, str] = NO_LABELS,
+    ) -> None:
         self._check()
         if name in self.secrets:
             raise Conflict(409, "there is one")
-        self.secrets[name] = HeldSecret(dict(data))
+        self.secrets[name] = HeldSecret(dict(data), type=type_, labels=dict(labels))
 
     async def patch_secret(
-        self, name: Name, data: Mapping[str, bytes], *, version: str
+        self,
+        name: Name,
+        data: Mapping[str, bytes | None],
+        *,
+        version: str,
+        labels: Mapping[str, str] = NO_LABELS,
     ) -> SecretRecord:
         self._check()
         held = self.secrets[name]
         if version != str(held.version):
             raise Conflict(409, "it changed")
-        held.data |= data
+        merged = {**held.data, **data}
+        held.data = {key: value for key, value in merged.items() if value is not None}
+        held.labels |= labels
         held.version += 1
         return self._record(name, held)
+
+    async def get_webhooks(self, name: str, *, mutating: bool = False) -> WebhooksRecord | None:
+        self._check()
+        if self.webhooks_hidden is not None:
+            raise self.webhooks_hidden
+        held = (self.mutating_webhooks if mutating else self.webhooks).get(name)
+        version = self.mutating_version if mutating else self.webhooks_version
+        return None if held is None else WebhooksRecord(dict(held), str(version))
+
+    async def patch_webhooks(
+        self, name: str, bundles: Mapping[str, bytes], *, version: str, mutating: bool = False
+    ) -> None:
+        self._check()
+        if self.webhooks_trouble is not None:
+            raise self.webhooks_trouble
+        if version != str(self.mutating_version if mutating else self.webhooks_version):
+            raise Conflict(409, "it changed")
+        (self.mutating_webhooks if mutating else self.webhooks)[name] |= bundles
+        self.mutating_version += mutating
+        self.webhooks_version += not mutating
 
     async def last_good(self, namespace: str = "") -> list[LastGood]:
         self._check()
@@ -156,6 +216,10 @@ class Cluster:
     async def pod_uid(self, name: Name) -> str | None:
         self._check()
         return self.pods.get(name)
+
+    async def config_map(self, name: Name) -> Mapping[str, str] | None:
+        self._check()
+        return self.config_maps.get(name)
 
     async def apply_config_map(self, name: Name, data: Mapping[str, str]) -> str:
         self._check()
@@ -174,15 +238,33 @@ class Cluster:
         kind: str = "ConfigMap",
     ) -> None:
         self._check()
-        self.events.append((reason, message))
+        if kind in OURS:
+            self.object_events.append((about.name, reason, message))
+        else:
+            self.events.append((reason, message))
 
     async def pages(self, resource: Resource, namespace: str = "") -> AsyncIterator[list[Json]]:
         self._check()
         found = self._of(resource)
         yield [each for name, each in found.items() if namespace in ("", name.namespace)]
 
+    async def any_pod(self, namespace: str, label: str) -> bool:
+        self._check()
+        return (namespace, label) in self.labelled_pods
+
+    async def remove(self, resource: Resource, name: Name) -> None:
+        self._check()
+        held: dict[str, dict[Name, Any]] = {
+            "secrets": self.secrets,
+            "configmaps": self.config_maps,
+        }
+        held[resource.plural].pop(name, None)
+
     async def names(self, resource: Resource, namespace: str = "") -> tuple[list[Listed], int]:
         self._check()
+        if resource == SIDECAR_SECRETS:
+            labelled = [name for name, each in self.secrets.items() if SIDECAR_LABEL in each.labels]
+            return [Listed(name, "uid", 1) for name in labelled], self.version
         found = [
             Listed(name, each["metadata"]["uid"], int(each["metadata"]["resourceVersion"]))
             for name, each in self._of(resource).items()
@@ -202,6 +284,7 @@ class Cluster:
             created=held.created,
             uid=f"uid of {name}",
             version=str(held.version),
+            labels=dict(held.labels),
         )
 
     def _of(self, resource: Resource) -> dict[Name, Json]:

@@ -3,17 +3,13 @@
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
 
-from switchboard_operator.credentials import (
-    KEY_FILE,
-    ROTATE_ANNOTATION,
-    ROTATION_FILE,
-    ScopeKeys,
-    secret_name,
-)
+from switchboard_operator.credentials import KEY_FILE, ScopeKeys, gateway_place, secret_name
+from switchboard_operator.kept import ROTATE_ANNOTATION, ROTATION_FILE
 from switchboard_operator.kube import SecretRecord
 from switchboard_operator.rotation import Pace
 from switchboard_policy.compiler.world import Name
@@ -57,8 +53,7 @@ def clock() -> Days:
 async def replica(cluster: Cluster, clock: Days, *, seed: int = 1, pace: Pace = PACE) -> ScopeKeys:
     keys = ScopeKeys(
         cluster,
-        "system",
-        "default",
+        gateway_place("system", "default"),
         pace=pace,
         random_bytes=random.Random(seed).randbytes,
         now=clock,
@@ -96,7 +91,7 @@ async def test_a_missing_key_is_made_and_then_read(cluster: Cluster, clock: Days
 
 async def test_of_two_replicas_that_make_a_key_one_wins(cluster: Cluster, clock: Days) -> None:
     class Late(Cluster):
-        async def create_secret(self, name: Name, data: object) -> None:
+        async def create_secret(self, name: Name, data: object, **said: Any) -> None:
             await replica(cluster, clock)
             self.secrets = cluster.secrets
             await cluster.create_secret(name, {})

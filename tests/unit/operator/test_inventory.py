@@ -57,6 +57,36 @@ def test_our_own_status_patch_changes_nothing_but_the_status() -> None:
     assert inventory.status(CHAT) == {"pods": "1/1"}
 
 
+def test_the_answer_to_a_write_does_not_bring_a_deleted_object_back() -> None:
+    inventory, cluster = new_inventory(), Cluster()
+    body = cluster.put(Kind.POLICY, policy("chat", "a"))
+    inventory.take(Kind.POLICY, body)
+    inventory.take(Kind.POLICY, cluster.delete(Kind.POLICY, CHAT.name), deleted=True)
+    answer = {**body, "metadata": {**body["metadata"], "resourceVersion": "999"}}
+    assert not inventory.update(Kind.POLICY, answer)
+    assert inventory.get(CHAT) is None
+    inventory.take(Kind.POLICY, cluster.put(Kind.POLICY, policy("chat", "b"), uid="another"))
+    assert not inventory.update(Kind.POLICY, answer)
+    assert inventory.version(CHAT) != 999
+
+
+def test_a_status_that_a_watch_shows_first_is_another_writers() -> None:
+    inventory, cluster = new_inventory(), Cluster()
+    body = cluster.put(Kind.POLICY, policy("chat", "a"))
+    inventory.take(Kind.POLICY, body)
+
+    def now(version: str, pods: str) -> Mapping[str, Any]:
+        meta = {**body["metadata"], "resourceVersion": version}
+        return {**body, "metadata": meta, "status": {"pods": pods}}
+
+    inventory.update(Kind.POLICY, now("998", "1/1"))
+    inventory.take(Kind.POLICY, now("998", "1/1"))
+    assert inventory.rewritten() == set()
+    inventory.take(Kind.POLICY, now("999", "by hand"))
+    assert inventory.rewritten() == {CHAT}
+    assert inventory.rewritten() == set()
+
+
 def test_new_labels_are_an_edit() -> None:
     inventory, cluster = new_inventory(), Cluster()
     body = cluster.put(Kind.BACKEND, external("a", 1))

@@ -4,7 +4,8 @@ import asyncio
 
 from fakes.manifests import external, policy, secret
 from fakes.virtual_time import eventually
-from switchboard_operator.credentials import ROTATE_ANNOTATION, secret_name
+from switchboard_operator.credentials import secret_name
+from switchboard_operator.kept import ROTATE_ANNOTATION
 from switchboard_operator.resources import Kind
 from switchboard_policy.codec import decode
 from switchboard_policy.ir import Credential

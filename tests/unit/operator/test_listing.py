@@ -1,6 +1,9 @@
 """The first lists try until they succeed; audits find the deletions that no watch has shown."""
 
 import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
 
 from fakes.manifests import policy
 from fakes.virtual_time import eventually
@@ -8,11 +11,17 @@ from fakes.worlds import parser
 from switchboard_operator.errors import Forbidden, NotFound
 from switchboard_operator.inventory import Inventory
 from switchboard_operator.kube import decode_data
-from switchboard_operator.listing import AUDIT_EVERY_S, Listing
-from switchboard_operator.resources import Kind
+from switchboard_operator.listing import (
+    AUDIT_AFTER_LIST_S,
+    AUDIT_EVERY_S,
+    FIRST_EVENTS_S,
+    LOST_AFTER_S,
+    Listing,
+)
+from switchboard_operator.resources import Kind, Resource
 from switchboard_policy.compiler.world import Name
 from unit.operator.bench import in_virtual_time
-from unit.operator.kube_fakes import AWAY, Cluster
+from unit.operator.kube_fakes import AWAY, Cluster, Json
 
 
 class Watched:
@@ -32,6 +41,16 @@ class Watched:
             changed=self._count_change,
             stalled=self._count_restart,
         )
+
+    def body(self, name: str) -> Json:
+        """A policy as the API server has it."""
+        return self.cluster.objects[Kind.POLICY][Name("ai", name)]
+
+    def show_all(self) -> None:
+        """Have new watches list what there is."""
+        for kind, found in self.cluster.objects.items():
+            for body in found.values():
+                self.listing.shown(kind, None, body)
 
     def _count_change(self) -> None:
         self.changes += 1
@@ -68,7 +87,7 @@ def test_a_deletion_that_no_watch_showed_is_found_after_a_relist() -> None:
         running = asyncio.create_task(listed.listing.run())
         listed.cluster.delete(Kind.POLICY, Name("ai", "one"))
         for _ in range(20):
-            listed.listing.relisted(Kind.POLICY)
+            listed.listing.shown(Kind.POLICY, None, listed.body("two"))
         await eventually(lambda: listed.changes == 1, within_s=2)
         assert list(listed.inventory.world.policies) == [Name("ai", "two")]
         running.cancel()
@@ -84,6 +103,24 @@ def test_the_deletion_of_the_last_object_is_found_by_the_regular_audit() -> None
         for name in ("one", "two"):
             listed.cluster.delete(Kind.POLICY, Name("ai", name))
         await eventually(lambda: not listed.inventory.world.policies, within_s=AUDIT_EVERY_S + 5)
+        running.cancel()
+
+    in_virtual_time(scenario)
+
+
+def test_a_watch_that_lists_again_and_again_keeps_no_other_kind_from_its_audit() -> None:
+    async def scenario() -> None:
+        listed = Watched()
+        await listed.listing.load()
+        running = asyncio.create_task(listed.listing.run())
+        for name in ("one", "two"):
+            listed.cluster.delete(Kind.POLICY, Name("ai", name))
+        for _ in range(3):
+            await asyncio.sleep(AUDIT_EVERY_S / 2)
+            listed.listing.shown(
+                Kind.NAMESPACE, None, listed.cluster.objects[Kind.NAMESPACE][Name("", "ai")]
+            )
+        assert not listed.inventory.world.policies
         running.cancel()
 
     in_virtual_time(scenario)
@@ -125,8 +162,10 @@ def test_an_edit_that_no_watch_showed_is_read_and_the_watches_begin_anew() -> No
         running = asyncio.create_task(listed.listing.run())
         listed.cluster.put(Kind.POLICY, policy("one", "b"))
         await eventually(lambda: listed.changes == 1, within_s=AUDIT_EVERY_S + 10)
-        assert listed.restarts == 1
         assert listed.inventory.world.policies[Name("ai", "one")].generation == 2
+        assert listed.restarts == 0
+        await asyncio.sleep(LOST_AFTER_S + 1)
+        assert listed.restarts == 1
         running.cancel()
 
     in_virtual_time(scenario)
@@ -137,11 +176,76 @@ def test_an_event_that_is_only_late_restarts_nothing() -> None:
         listed = Watched()
         await listed.listing.load()
         running = asyncio.create_task(listed.listing.run())
-        body = listed.cluster.put(Kind.POLICY, policy("one", "b"))
-        listed.listing.relisted(Kind.POLICY)
-        await asyncio.sleep(2)
-        listed.inventory.take(Kind.POLICY, body)
-        await asyncio.sleep(10)
+        for late_s in (2, 15):
+            body = listed.cluster.put(Kind.POLICY, policy("one", f"after-{late_s}"))
+            listed.listing.shown(Kind.POLICY, None, listed.body("two"))
+            await asyncio.sleep(late_s)
+            listed.listing.shown(Kind.POLICY, "MODIFIED", body)
+            listed.inventory.take(Kind.POLICY, body)
+            await asyncio.sleep(3 * LOST_AFTER_S)
+        assert listed.restarts == 0
+        # What the second one told was read before it came.
+        assert listed.changes == 1
+        running.cancel()
+
+    in_virtual_time(scenario)
+
+
+def test_what_is_deleted_while_it_is_read_again_does_not_come_back() -> None:
+    async def scenario() -> None:
+        listed = Watched()
+        await listed.listing.load()
+        running = asyncio.create_task(listed.listing.run())
+        listed.cluster.put(Kind.POLICY, policy("one", "b"))
+        pages = listed.cluster.pages
+
+        async def slow(resource: Resource, namespace: str = "") -> AsyncIterator[list[Json]]:
+            async for page in pages(resource, namespace):
+                gone = listed.cluster.delete(Kind.POLICY, Name("ai", "two"))
+                listed.listing.shown(Kind.POLICY, "DELETED", gone)
+                listed.inventory.take(Kind.POLICY, gone, deleted=True)
+                yield page
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(listed.cluster, "pages", slow)
+            await eventually(lambda: listed.changes == 1, within_s=AUDIT_EVERY_S + 10)
+        assert list(listed.inventory.world.policies) == [Name("ai", "one")]
+        running.cancel()
+
+    in_virtual_time(scenario)
+
+
+def test_a_kind_whose_first_object_comes_after_its_list_is_not_silent() -> None:
+    async def scenario() -> None:
+        listed = Watched()
+        await listed.listing.load()
+        running = asyncio.create_task(listed.listing.run())
+        listed.listing.watch_began()
+        listed.show_all()
+        body = listed.cluster.put(Kind.SERVICE, {"metadata": {"name": "first"}})
+        listed.listing.shown(Kind.SERVICE, "ADDED", body)
+        listed.inventory.take(Kind.SERVICE, body)
+        await asyncio.sleep(2 * FIRST_EVENTS_S)
+        assert listed.restarts == 0
+        running.cancel()
+
+    in_virtual_time(scenario)
+
+
+def test_the_deletion_of_the_last_object_while_the_watches_begin_anew_is_found_soon() -> None:
+    async def scenario() -> None:
+        listed = Watched()
+        await listed.listing.load()
+        running = asyncio.create_task(listed.listing.run())
+        listed.cluster.delete(Kind.POLICY, Name("ai", "one"))
+        listed.listing.watch_began()
+        await asyncio.sleep(2 * AUDIT_AFTER_LIST_S)
+        assert list(listed.inventory.world.policies) == [Name("ai", "two")]
+        # Before a slow watch has listed.
+        listed.cluster.delete(Kind.POLICY, Name("ai", "two"))
+        listed.show_all()
+        await asyncio.sleep(FIRST_EVENTS_S)
+        assert not listed.inventory.world.policies
         assert listed.restarts == 0
         running.cancel()
 
@@ -154,14 +258,30 @@ def test_a_new_watch_that_shows_nothing_of_a_kind_begins_anew() -> None:
         await listed.listing.load()
         running = asyncio.create_task(listed.listing.run())
         listed.listing.watch_began()
-        listed.listing.relisted(Kind.NAMESPACE)
+        body = listed.cluster.objects[Kind.NAMESPACE][Name("", "ai")]
+        listed.listing.shown(Kind.NAMESPACE, None, body)
         await asyncio.sleep(20)
         assert listed.restarts == 1
         listed.listing.watch_began()
-        for kind in (Kind.NAMESPACE, Kind.POLICY):
-            listed.listing.relisted(kind)
+        listed.show_all()
         await asyncio.sleep(20)
         assert listed.restarts == 1
+        running.cancel()
+
+    in_virtual_time(scenario)
+
+
+def test_watches_that_a_busy_machine_delays_get_ever_more_time_to_list() -> None:
+    async def scenario() -> None:
+        listed, restarted_at, loop = Watched(), list[float](), asyncio.get_running_loop()
+        await listed.listing.load()
+        running = asyncio.create_task(listed.listing.run())
+        for _ in range(6):
+            began_at, before = loop.time(), listed.restarts
+            listed.listing.watch_began()
+            await eventually(lambda: listed.restarts > before, within_s=100)  # noqa: B023
+            restarted_at.append(loop.time() - began_at)
+        assert [round(each) for each in restarted_at] == [10, 20, 40, 80, 80, 80]
         running.cancel()
 
     in_virtual_time(scenario)

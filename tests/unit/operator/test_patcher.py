@@ -1,64 +1,20 @@
 """Status patches: the latest edit first, at a bounded rate, and never twice the same."""
 
 import asyncio
+from typing import Any
 
 from fakes.manifests import policy
-from fakes.virtual_time import eventually
-from fakes.worlds import parser
 from switchboard_operator.errors import ApiRefused, Conflict
-from switchboard_operator.inventory import Inventory
-from switchboard_operator.kube import decode_data
 from switchboard_operator.patcher import (
     CATCH_UP_PER_S,
     CATCH_UP_S,
     COUNTS_EVERY_S,
     STEADY_PER_S,
-    Patcher,
 )
-from switchboard_operator.resources import Kind, ObjectKey
-from switchboard_operator.status import Status, Verdict
+from switchboard_operator.resources import Kind
 from switchboard_policy.compiler.world import Name
-from unit.operator.bench import in_virtual_time, loop_clock
-from unit.operator.kube_fakes import Cluster
-
-
-def key(name: str) -> ObjectKey:
-    return ObjectKey(Kind.POLICY, Name("ai", name))
-
-
-def status(message: str = "fine", *, pods: str = "") -> Status:
-    verdict = Verdict("Programmed", holds=True, reason="Pending", message=message)
-    return Status(generation=1, verdicts=(verdict,), pods=pods)
-
-
-class Patching:
-    """A patcher that runs on some policies."""
-
-    def __init__(self, *names: str, leads: bool = True) -> None:
-        self.cluster = Cluster()
-        self.inventory = Inventory(parser(), decode_secret=decode_data)
-        for name in names:
-            self.cluster.put(Kind.POLICY, policy(name, "a"))
-        self.cluster.fill(self.inventory)
-        self.leads = leads
-        self.outcomes: list[str] = []
-        self.patcher = Patcher(
-            self.cluster,
-            self.inventory,
-            clock=loop_clock(),
-            leads=lambda: self.leads,
-            done=self.outcomes.append,
-            changed=lambda: self.outcomes.append("changed"),
-        )
-        self.task = asyncio.create_task(self.patcher.run())
-
-    @property
-    def patched(self) -> list[str]:
-        return [each.name.name for each, _ in self.cluster.patches]
-
-    async def idle(self) -> None:
-        await eventually(lambda: self.patcher.waiting == 0, within_s=300)
-        await asyncio.sleep(0)
+from unit.operator.bench import in_virtual_time
+from unit.operator.patching import Patching, key, status
 
 
 def test_the_same_status_is_not_written_twice() -> None:
@@ -249,5 +205,58 @@ def test_a_status_is_replaced_at_the_version_that_is_known_and_else_patched() ->
         await bench.idle()
         assert len(bench.patched) == 4
         assert sorted(bench.cluster.replaced[1:]) == [key("known"), key("labelled")]
+
+    in_virtual_time(scenario)
+
+
+def test_what_changed_is_told_once_it_is_written() -> None:
+    async def scenario() -> None:
+        bench = Patching("chat")
+        bench.cluster.trouble = ApiRefused(422, "too long")
+        await bench.patcher.want(key("chat"), status())
+        await bench.idle()
+        assert bench.written == []
+        bench.cluster.trouble = None
+        await bench.patcher.want(key("chat"), status("other"))
+        await bench.idle()
+        assert bench.written == ["chat"]
+
+    in_virtual_time(scenario)
+
+
+def test_a_leader_that_was_deposed_in_between_overwrites_nothing_of_the_next() -> None:
+    async def scenario() -> None:
+        bench = Patching("chat")
+
+        async def replaced(*_: Any, **__: Any) -> None:
+            # It slept meanwhile; the next leader wrote, and the Lease is no longer its own.
+            bench.leads = False
+            raise Conflict(409, "it changed")
+
+        bench.cluster.replace_status = replaced  # type: ignore[assignment]
+        await bench.patcher.want(key("chat"), status())
+        await bench.idle()
+        assert bench.patched == []
+        assert bench.outcomes == ["gone"]
+
+    in_virtual_time(scenario)
+
+
+def test_objects_that_need_no_patch_do_not_keep_the_first_pass_open() -> None:
+    async def scenario() -> None:
+        names = [f"p{number:03}" for number in range(200)]
+        bench = Patching(*names)
+        loop = asyncio.get_running_loop()
+        for name in names:
+            await bench.patcher.want(key(name), status())
+        await bench.idle()
+        bench.patcher.restart(map(key, names))
+        for name in names:
+            await bench.patcher.want(key(name), status())
+        began = loop.time()
+        for name in names:
+            await bench.patcher.want(key(name), status("an edit"))
+        await bench.idle()
+        assert loop.time() - began >= 200 / STEADY_PER_S - 0.5
 
     in_virtual_time(scenario)

@@ -113,8 +113,8 @@ def test_a_missing_file_is_named() -> None:
 
 
 def test_the_password_in_a_redis_url_is_never_shown() -> None:
-    flags = [*FLAGS, "--redis-url", "redis://:secret@host"]
-    assert "secret" not in repr(read_settings(flags, {}))
+    flags = [*FLAGS, "--redis-url", "redis://:hunter2@host"]
+    assert "hunter2" not in repr(read_settings(flags, {}))
     with pytest.raises(SettingsInvalid, match=r"redis.url: a store's URL starts with") as raised:
         read_settings([*FLAGS, "--redis-url", "http://:secret@host"], {})
     assert "secret" not in str(raised.value)
@@ -123,3 +123,103 @@ def test_the_password_in_a_redis_url_is_never_shown() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings(namespace="a").namespace = "b"
+
+
+def test_admission_is_off_unless_it_has_a_port() -> None:
+    assert read_settings(FLAGS, {}).admission.port == 0
+    flags = ["--admission-port", "9443", "--admission-configuration", "switchboard-operator-x"]
+    admission = read_settings([*FLAGS, *flags], {}).admission
+    assert (admission.port, admission.configuration) == (9443, "switchboard-operator-x")
+    assert (admission.service, admission.secret) == (
+        "switchboard-operator",
+        "switchboard-admission",
+    )
+    environ = {"SWITCHBOARD_ADMISSION_CERT_DIR": "/certs"}
+    assert read_settings(FLAGS, environ).admission.cert_dir == "/certs"
+
+
+def test_admission_is_told_in_the_file_what_it_denies(tmp_path: Path) -> None:
+    text = "admission: {deny: [Unresolved, ModelNameClaimed], certificates: {settle: 2s}}\n"
+    admission = read_settings(write(tmp_path, text), {}).admission
+    assert admission.deny == ["Unresolved", "ModelNameClaimed"]
+    assert admission.certificates.settle == timedelta(seconds=2)
+
+
+@pytest.mark.parametrize("wrong", ["Dangling", "Invalid", "Ready", "unresolved"])
+def test_what_can_never_be_denied_is_told_with_what_can(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(SettingsInvalid, match=f"{wrong} is nothing that can be denied.*Unresolved"):
+        read_settings(write(tmp_path, f"admission: {{deny: [{wrong}]}}\n"), {})
+
+
+def test_access_says_whose_clients_a_gateway_takes_and_what_accounts_are(tmp_path: Path) -> None:
+    text = """
+gateways:
+- access:
+    clients: {from: Selector, selector: {keys: "yes"}}
+    audience: models.example.com
+    serviceAccounts:
+    - {namespace: shop, name: cart, tier: gold, labels: {app: cart}, models: [chat, "gpt-*"]}
+    - {namespace: "*", tier: bronze}
+- name: plain
+"""
+    settings = read_settings(write(tmp_path, text), {})
+    chosen, plain = settings.worlds_gateways()
+    assert (chosen.clients_from, chosen.clients_selector) == ("Selector", {"keys": "yes"})
+    assert (plain.clients_from, plain.clients_selector) == ("Same", {})
+    first, last = settings.gateways[0].access.service_accounts
+    assert (first.namespace, first.name, first.models) == ("shop", "cart", ["chat", "gpt-*"])
+    assert (last.namespace, last.name, last.tier) == ("*", "*", "bronze")
+    assert settings.gateways[1].access.audience == "switchboard"
+    assert settings.gateways[1].access.service_accounts == []
+
+
+@pytest.mark.parametrize(
+    ("access", "place"),
+    [
+        ("clients: {from: Some}", "gateways.0.access.clients.from"),
+        ("clients: {from: All, selector: {a: b}}", "give labels with from: Selector"),
+        ("serviceAccounts: [{namespace: Shop}]", "serviceAccounts.0.namespace"),
+        ("serviceAccounts: [{name: cart}]", "serviceAccounts.0.namespace"),
+        ("serviceAccounts: [{tier: very gold}]", "serviceAccounts.0.tier"),
+        ("serviceAccounts: [{labels: {'': x}}]", "serviceAccounts.0.labels"),
+        ("serviceAccounts: [{models: ['a*b']}]", "serviceAccounts.0.models.0"),
+        ("serviceAccounts: [{tear: gold}]", "there is no such setting"),
+        ("audience: ''", "gateways.0.access.audience"),
+    ],
+)
+def test_a_wrong_access_is_refused_by_its_place(tmp_path: Path, access: str, place: str) -> None:
+    with pytest.raises(SettingsInvalid, match=place):
+        read_settings(write(tmp_path, f"gateways: [{{access: {{{access}}}}}]"), {})
+
+
+SIDECARS = """\
+admission: {port: 9443}
+sidecar: {enabled: true, image: dataplane:1, gatewayUrl: http://gateway/v1%s}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "told"),
+    [
+        ("sidecar: {enabled: true}", "", "give image and gatewayUrl, too"),
+        (SIDECARS % "" + "gateways: [{name: a}]", "", ""),
+        (SIDECARS % ", gateway: b", "", "there is no gateway b"),
+        ((SIDECARS % "").replace("9443", "0"), "", "needs admission.port"),
+        (SIDECARS % "", "rediss://r:1/0?ssl_certfile=c&ssl_keyfile=k", "names a certificate"),
+        (SIDECARS % "", "redis+sentinel://s:1/x?sentinel_password=hush", "login at the Sentinels"),
+        (SIDECARS % ', redis: {address: "redis+sentinel://s:1/x"}', "redis+sentinel://s:1/x", ""),
+        (SIDECARS % ", scopesMax: 0", "", "sidecar.scopesMax is 0"),
+        (SIDECARS % ', redis: {url: "http://u:hush@x"}', "", "sidecar.redis.url: "),
+    ],
+)
+def test_sidecars_are_set_up_whole_and_no_login_is_shown(
+    tmp_path: Path, text: str, url: str, told: str
+) -> None:
+    argv = [*write(tmp_path, text), *(["--redis-url", url] if url else [])]
+    if not told:
+        assert read_settings(argv, {}).sidecar.enabled
+        return
+    with pytest.raises(SettingsInvalid) as raised:
+        read_settings(argv, {})
+    assert told in str(raised.value)
+    assert "hush" not in str(raised.value)

@@ -9,13 +9,15 @@ import msgspec
 import pytest
 
 from fakes.followers import FakePlane, FaultyReader
+from fakes.policies import client, key_of
 from fakes.stores import OURS, SCOPE, STRANGER, MemoryRig, backend, contents, entry, key, keyring
 from fakes.virtual_time import eventually, until
 from switchboard_dataplane.sources.disk import DiskSnapshot
 from switchboard_dataplane.sources.following import backoff_s
 from switchboard_dataplane.sources.reading import Contents, Held
+from switchboard_policy.codec import Encoded, encode
 from switchboard_policy.seal import Keyring
-from switchboard_policy.store import CHANNELS, Channel, Revision
+from switchboard_policy.store import CHANNELS, MORE_REFUSED, Channel, Revision
 
 
 class HalfChance:
@@ -203,6 +205,59 @@ async def test_a_record_stays_small_whatever_is_refused(rig: MemoryRig) -> None:
         (seen,) = await writer.pods(SCOPE)
         assert len(plane.follower.state().refused) == 300
         assert len(msgspec.json.encode(seen.pod)) < 30_000
+        # What is not named is not silently fine.
+        assert seen.pod.refused[MORE_REFUSED] == "200 more entries are refused"
+
+
+def of_client(key: str) -> tuple[str, Encoded]:
+    made = client("web", key, ring=OURS, key_id=OURS.current)
+    return key_of(made), encode(made)
+
+
+async def test_a_client_whose_news_cannot_be_read_has_not_its_old_key(
+    rig: MemoryRig, tmp_path: Path
+) -> None:
+    disk, source, writer = DiskSnapshot(tmp_path), FaultyReader(rig.reader()), rig.writer()
+    (name, before), (_, after) = of_client("sk-sb-before"), of_client("sk-sb-after")
+    old = {**contents(1), name: before}
+    await writer.replace(SCOPE, "endpoints", epoch=1, contents={})
+    at = await writer.replace(SCOPE, "policy", epoch=1, contents=old)
+    source.bodies = {after.digest: b"{", backend(1, 1).digest: b"{"}
+    async with FakePlane(source, OURS, disk=disk) as plane:
+        await plane.at(at)
+        assert plane.in_force == {name: before.entry, key(1): entry(1)}
+        news = {name: after, key(1): backend(1, 1)}
+        await plane.at(await writer.publish(SCOPE, "policy", epoch=1, changes=news))
+        assert plane.in_force == {key(1): entry(1)}
+        assert plane.follower.state().refused.keys() == {name, key(1)}
+        await asyncio.sleep(5)
+        kept = disk.load("policy", keyring=OURS)
+        assert kept is not None
+        assert kept.held.keys() == {key(1)}
+        source.bodies = {}
+        await eventually(lambda: plane.in_force == {name: after.entry, key(1): entry(1, 1)})
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_what_waits_to_be_put_in_force_is_told_that_it_is_gone(
+    rig: MemoryRig, *, whole: bool
+) -> None:
+    """It may wait for a key of the scope, and must not come into force once it is revoked."""
+    writer, (name, made) = rig.writer(), of_client("sk-sb-waiting")
+    at = await publish(rig, 1)
+    async with FakePlane(rig.reader(), OURS) as plane:
+        await plane.at(at)
+        plane.refuses = {name: "its scope key is not here"}
+        await plane.at(await writer.publish(SCOPE, "policy", epoch=1, changes={name: made}))
+        if whole:
+            rig.store.flush()
+            await writer.replace(SCOPE, "endpoints", epoch=2, contents={})
+            at = await writer.replace(SCOPE, "policy", epoch=2, contents=contents(1))
+        else:
+            at = await writer.publish(SCOPE, "policy", epoch=1, changes={name: None})
+        await plane.at(at)
+        assert any(name in update.removed for update in plane.updates)
+        assert not plane.follower.state().refused
 
 
 async def test_waiting_for_a_bad_log_grows_up_to_two_seconds(rig: MemoryRig) -> None:

@@ -4,7 +4,13 @@ import msgspec
 import pytest
 
 from switchboard_policy.store import ZERO, Field, Head, Line, Revision
-from switchboard_policy.store.address import Cluster, Sentinels, ca_file_of, parse_address
+from switchboard_policy.store.address import (
+    Cluster,
+    Sentinels,
+    TlsFiles,
+    parse_address,
+    tls_files_of,
+)
 from switchboard_policy.store.layout import (
     channel_keys,
     pod_keys,
@@ -109,7 +115,6 @@ def test_a_sentinel_url_says_it_all() -> None:
         password="p:w",
         sentinel_username="s",
         sentinel_password="t",
-        ca_file="/ca",
     )
     plain = parse_address("redis+sentinel://a:1/main")
     assert isinstance(plain, Sentinels)
@@ -127,6 +132,10 @@ def test_a_sentinel_url_says_it_all() -> None:
         ("redis+cluster://u:secret@", "HOST:PORT"),
         ("redis+cluster://u:secret@a/1", "one database"),
         ("redis+cluster://u:secret@a,,b", "empty host"),
+        ("rediss://u:secret@a?ssl_certfile=/c", "belong together"),
+        ("rediss+cluster://u:secret@a?ssl_keyfile=/k", "belong together"),
+        ("redis://u:secret@a?ssl_ca_certs=/ca", "starts with rediss"),
+        ("redis+sentinel://u:secret@a/m?ssl_certfile=/c&ssl_keyfile=/k", "starts with rediss"),
     ],
 )
 def test_a_bad_url_says_what_is_wrong_and_never_the_password(url: str, said: str) -> None:
@@ -150,13 +159,14 @@ def test_a_cluster_url_names_nodes() -> None:
         tls=True,
         username="us@er",
         password="p:w",
-        ca_file="/ca",
     )
     plain = parse_address("redis+cluster://a:1/0")
     assert isinstance(plain, Cluster)
-    assert (plain.tls, plain.username, plain.password, plain.ca_file) == (False, None, None, None)
+    assert (plain.tls, plain.username, plain.password) == (False, None, None)
 
 
 def test_the_file_of_authorities_is_found_in_a_servers_url() -> None:
-    assert ca_file_of("rediss://u:p@h/2?ssl_ca_certs=/a%20b") == "/a b"
-    assert ca_file_of("redis://h") is None
+    assert tls_files_of("rediss://u:p@h/2?ssl_ca_certs=/a%20b") == TlsFiles("/a b")
+    assert tls_files_of("redis://h") == TlsFiles()
+    both = "rediss+sentinel://u:p@h/main?ssl_ca_certs=/ca&ssl_certfile=/c&ssl_keyfile=/k"
+    assert tls_files_of(both) == TlsFiles("/ca", "/c", "/k")

@@ -7,7 +7,7 @@ import pytest
 from pydantic import Field
 
 from switchboard_policy.v1alpha1.common import Model
-from switchboard_policy.v1alpha1.conditions import MEANINGS, TYPES, Reason
+from switchboard_policy.v1alpha1.conditions import REASONS, TYPES, Reason
 from switchboard_policy.v1alpha1.crd import KINDS, build_crd, structural_schema
 from switchboard_policy.v1alpha1.shape import PATTERN_WORDS
 
@@ -99,5 +99,5 @@ def test_a_keyword_that_is_not_known_to_be_fine_is_an_error() -> None:
 
 
 def test_every_reason_and_condition_type_is_explained() -> None:
-    assert set(MEANINGS) == set(Reason)
+    assert set(REASONS) == set(Reason)
     assert "Accepted" in TYPES

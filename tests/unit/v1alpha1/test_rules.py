@@ -2,11 +2,13 @@
 
 from typing import Annotated, Any, ClassVar
 
+import pytest
 from pydantic import Field
 
 from switchboard_policy.facts import request_facts
 from switchboard_policy.v1alpha1.common import SET, CelRule, ListType, Model
 from switchboard_policy.v1alpha1.crd import structural_schema
+from switchboard_policy.v1alpha1.expressions import request_conditions
 from switchboard_policy.v1alpha1.parse import Parser
 from switchboard_policy.v1alpha1.rules import SchemaRules
 
@@ -96,5 +98,27 @@ def test_the_largest_policy_is_judged_though_the_engine_gives_up_on_it_as_a_whol
 
 def test_a_condition_that_takes_too_many_steps_is_an_error_not_an_exception() -> None:
     facts = request_facts()
-    source = "request.tags.all(a, request.tags.all(b, request.tags.all(c, a + b + c != 'x')))"
+    source = "request.tags.all(a, request.tags.all(b, request.tags.all(c, [a, b, c] != ['x'])))"
     assert facts.compile(source).holds(facts.bind({"request.tags": ["tag"] * 30})) is None
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'request.prompt + "a" == "b"',
+        "size(request.tags + request.tags) > 1",
+        'request.tags.map(a, a).exists(a, a == "b")',
+        'request.tags.filter(a, a == "b").size() > 1',
+    ],
+)
+def test_nothing_in_a_condition_grows_and_it_says_what_to_write_instead(source: str) -> None:
+    """What doubles a prompt a few dozen times would end the process of every tenant."""
+    verdict = request_conditions(request_facts()).verdict(source)
+    assert verdict is not None
+    shown, fix = verdict
+    assert shown.startswith("texts and lists cannot be joined\n")
+    assert "exists, exists_one and all" in fix
+
+
+def test_numbers_and_times_are_added() -> None:
+    request_facts().compile("request.tokens + request.maxTokens > 1 && 1.5 + 1.0 > 2.0")

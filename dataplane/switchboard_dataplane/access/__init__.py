@@ -1,0 +1,1 @@
+"""Who calls: a request's headers and its peer become a client, or a refusal."""
