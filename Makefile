@@ -13,6 +13,12 @@ ARGS ?=
 # A module, or a class of tests, stays on one worker with what it has set up.
 WORKERS ?= 6
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+# Beside others a test may wait for a core too long: what fails is run once more, alone. Whatever
+# fails there too has failed; that it was run twice stands in the output.
+define side-by-side
+$(PYTEST) $(PARALLEL) $(1) || { echo 'Once more, alone:'; \
+  $(PYTEST) --last-failed --last-failed-no-failures none --maxfail 3 $(1); }
+endef
 QUICK_START := examples/01-quick-start
 # Compiled once: each worker and each process that a test starts would compile all there is anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -97,14 +103,14 @@ hooks: setup ## run the quick checks at every git commit
 
 .PHONY: test
 test: setup-test ## arch, unit, property, golden, integration and security tests, side by side (WORKERS=6)
-	$(PYTEST) $(PARALLEL) --ignore=$(BENCH_SMOKES) $(ARGS)
+	$(call side-by-side,--ignore=$(BENCH_SMOKES) $(ARGS))
 
 # help: test-<suite> — the tests of one folder of tests/
 SUITE_TARGETS := $(addprefix test-,$(filter-out compiled e2e,$(SUITES)))
 .PHONY: $(SUITE_TARGETS)
 $(addprefix test-,$(filter $(SERVED),$(SUITES))): setup-test
 $(SUITE_TARGETS): test-%: setup
-	$(PYTEST) tests/$* $(if $(filter $*,$(SERVED)),$(PARALLEL)) $(ARGS)
+	$(if $(filter $*,$(SERVED)),$(call side-by-side,tests/$* $(ARGS)),$(PYTEST) tests/$* $(ARGS))
 
 .PHONY: setup-e2e
 setup-e2e: ## setup, and all that a Kubernetes node of our own takes (root; minutes, once)
@@ -122,7 +128,7 @@ test-guardrails: setup ## all 10,000 worlds in which nothing that is forbidden m
 
 .PHONY: test-compiled
 test-compiled: compiled setup-test ## the data plane's tests and smokes of benchmarks, on its compiled form
-	PYTHONPATH=$(COMPILED) $(PYTEST) $(COMPILED_TESTS) $(PARALLEL) -W $(MYPYC_WARNS) $(ARGS)
+	export PYTHONPATH=$(COMPILED); $(call side-by-side,$(COMPILED_TESTS) -W $(MYPYC_WARNS) $(ARGS))
 
 # help: bench-<name> — a benchmark: prints a table and writes .bench/<name>.json
 BENCH_TARGETS := $(addprefix bench-,$(BENCHES))
