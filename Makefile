@@ -37,10 +37,11 @@ COMPILED_TESTS = tests/compiled $(BENCH_SMOKES) tests/golden/test_errors.py test
   $(addprefix tests/unit/,dataplane decision explaining peers racing signals) \
   $(filter-out $(NOT_COMPILED),$(wildcard tests/property/test_*.py \
   $(addprefix tests/integration/,virtual test_dataplane_*.py test_survive_*.py test_upstream_*.py \
-  test_forward_proxy.py test_service_tls.py test_bad_input.py)))
+  test_service_tls.py test_bad_input.py)))
 # Of those: the policy, which is never compiled, and what several pods do together over minutes.
 NOT_COMPILED = $(addprefix tests/property/,test_codec_properties.py test_compiler.py \
-  test_compiler_claims.py test_seal_properties.py test_v1alpha1_parse.py) \
+  test_compiler_claims.py test_conditions.py test_costs.py test_seal_properties.py \
+  test_sidecar_compiler.py test_v1alpha1_parse.py) \
   $(addprefix tests/integration/test_survive_,endpoints.py engine.py)
 BENCHES := $(filter-out figures,$(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*.py)))
 

@@ -26,6 +26,8 @@ LONGEST_FIRST = (
     "test_operator_failures",
     "test_chart_server",
     "test_admission_failures",
+    "test_availability_handover",
+    "test_availability_sentinel",
     "test_survive_engine",
     "test_api_server_failures",
     "test_dataplane_requests",
@@ -59,8 +61,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    # An example may take its time: the machine is busy with other tests.
-    hypothesis.settings.register_profile("unhurried", parent=hypothesis.settings(), deadline=None)
+    # An example may take its time: the machine is busy with other tests, and stands still at times.
+    hypothesis.settings.register_profile(
+        "unhurried",
+        parent=hypothesis.settings(),
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
     hypothesis.settings.load_profile("unhurried")
 
 

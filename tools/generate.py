@@ -10,6 +10,7 @@ from typing import Any, Final
 import yaml
 
 from switchboard_policy import names
+from switchboard_policy.costs.cost import BUDGET_NS, ENTRIES_MAX, TOLD_CHARS_MIN
 from switchboard_policy.facts import ANSWER_FACTS, BACKEND_FACTS, REQUEST_FACTS
 from switchboard_policy.v1alpha1.conditions import REASONS, TYPES
 from switchboard_policy.v1alpha1.crd import KINDS, Kind, build_crd
@@ -159,6 +160,16 @@ def _expressions() -> Iterator[str]:
     yield 'value of a key, or "" where there is none; `m[k]` is an error there. Header names are'
     yield "in lower case. Nothing grows beyond a fact: there is no `+` of texts or of lists, and so"
     yield "neither `map` nor `filter`; `exists`, `exists_one` and `all` are there."
+    yield ""
+    yield "A pattern of `matches` is written out in the condition, and so is what `contains` looks"
+    yield "for, or it is a short fact. The conditions, `keywords` and `systemPrompt` of a decision"
+    yield f"have {BUDGET_NS // 1_000_000} ms together, and are charged what they take at worst."
+    yield "What would take longer on a long text cannot be told, which counts as an error: no match"
+    yield "in a rule, while a guardrail applies. Roughly, `contains` takes 16 ns a character,"
+    yield "`matches` 64, or 40 for each place of a pattern with many classes or repetitions"
+    yield "(`a.{20}b`), a keyword 7; a loop multiplies. So one `contains` is told of 6 million"
+    yield f"characters, a hundred keywords of 140,000. Metadata of over {ENTRIES_MAX} keys is not"
+    yield f"told. A condition that could not be told of {TOLD_CHARS_MIN} characters is refused."
     for where, facts in (
         ("`when` of rules and guardrails", REQUEST_FACTS),
         ("`when` of a cascade", ANSWER_FACTS),

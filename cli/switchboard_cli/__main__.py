@@ -8,8 +8,10 @@ Kubernetes library.
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Final
 
 #: The commands with a parser of their own, and the modules that have it. The planes' are those that
@@ -25,20 +27,40 @@ _MODULES: Final = {
     "simulate": "switchboard_cli.review.simulate_command",
 }
 
+#: The commands whose status 1 is an answer: where one fails, a pipeline must not take it for that.
+_ANSWERING: Final = frozenset({"diff", "explain", "simulate"})
+#: As they say of what cannot be read.
+_FAILED: Final = 2
+
 #: As a shell says of a command that SIGPIPE ended.
 _PIPE_CLOSED: Final = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; return its exit status (2 for wrong flags)."""
+    said = sys.argv[1:] if argv is None else list(argv)
     try:
-        status = _run(sys.argv[1:] if argv is None else list(argv))
+        status = _run(said)
         sys.stdout.flush()
     except BrokenPipeError:
         # Who read it, such as head, has enough. What is left in the buffer has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
+    except Exception as error:
+        if said[0] not in _ANSWERING:
+            raise
+        print(f"switchboard {said[0]}: {_told(error)}", file=sys.stderr)
+        return _FAILED
     return status
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return str(error)
+    # Where it is, and not its text: that may hold a part of what was read, and so of a prompt.
+    *_, last = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(last.filename).name}:{last.lineno}"
+    return f"{type(error).__name__} at {where}: a defect of Switchboard, please report it"
 
 
 def _run(said: Sequence[str]) -> int:

@@ -20,7 +20,7 @@ def is_client(manifest: Manifest) -> bool:
 
 def client_findings(manifest: Manifest) -> Iterator[Finding]:
     """Check a client Secret: its labels, and what it says of the client."""
-    from switchboard_policy.compiler.clients import read_client
+    from switchboard_policy.compiler.clients import FIELDS, read_client
 
     labels = _map(_map(manifest.data, "metadata"), "labels")
     for label in (names.SECRET_LABEL, names.CLIENT_LABEL):
@@ -42,18 +42,23 @@ def client_findings(manifest: Manifest) -> Iterator[Finding]:
             data[name] = b""
             what = "is no base64" if place == "data" else "is no text"
             fix = "use stringData for plain text" if place == "data" else "put it in quotes"
-            yield _finding(manifest, (place, name), what, fix)
+            # A name that is none of these may be a key: name and value changed places.
+            yield _finding(manifest, (place, name) if name in FIELDS else (place,), what, fix)
     for problem in read_client(data)[1]:
         if problem.field not in unread:
             yield _finding(manifest, _place(manifest, problem.field), problem.message, problem.fix)
 
 
-def _place(manifest: Manifest, field: str) -> tuple[str, str]:
+def _place(manifest: Manifest, field: str) -> tuple[str, ...]:
     """Return where the manifest says a field of the data, or would: there, and its name."""
+    from switchboard_policy.compiler.clients import FIELDS
+
+    plain, encoded = _map(manifest.data, "stringData"), _map(manifest.data, "data")
+    if field == "data":
+        return ("stringData",) if not plain.keys() <= set(FIELDS) else ("data",)
     name = field.removeprefix("data.")
-    plain = _map(manifest.data, "stringData")
     # What is missing is missed where the rest is.
-    said_plainly = name in plain or (plain and name not in _map(manifest.data, "data"))
+    said_plainly = name in plain or (plain and name not in encoded)
     return "stringData" if said_plainly else "data", name
 
 

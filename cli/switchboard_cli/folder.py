@@ -12,16 +12,81 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
+import msgspec
+
 from switchboard_cli.findings import Finding
 from switchboard_cli.manifests import Manifest, Manifests, load_manifests
 from switchboard_operator.inventory import Inventory
 from switchboard_operator.resources import WATCHED, Kind, ObjectKey
 from switchboard_policy.compiler.world import Name
-from switchboard_policy.names import SECRET_LABEL
+from switchboard_policy.names import API_VERSION, GROUP, SECRET_LABEL
 from switchboard_policy.v1alpha1.parse import Parser
 
 #: Where objects go whose manifest names no namespace, as with kubectl.
 DEFAULT_NAMESPACE: Final = "default"
+
+
+class _Metadata(msgspec.Struct):
+    labels: Mapping[str, str] | None = None
+
+
+class _Object(msgspec.Struct, rename="camel"):
+    """An object of Kubernetes, as far as it is read here: its API server takes no other types."""
+
+    metadata: _Metadata
+
+
+class ServicePort(msgspec.Struct, rename="camel"):
+    """A port of a Service, and the one of its pods that it stands for, if that is another."""
+
+    port: int
+    name: str | None = None
+    target_port: int | str | None = None
+
+
+class ServiceSpec(msgspec.Struct, rename="camel"):
+    """Which pods, or which host, a Service stands for."""
+
+    ports: tuple[ServicePort, ...] | None = None
+    selector: Mapping[str, str] | None = None
+    external_name: str | None = None
+
+
+class Service(_Object):
+    """A Service."""
+
+    spec: ServiceSpec | None = None
+
+
+class _SlicePort(msgspec.Struct):
+    name: str | None = None
+    port: int | None = None
+
+
+class _Conditions(msgspec.Struct):
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class _Endpoint(msgspec.Struct):
+    addresses: tuple[str, ...]
+    conditions: _Conditions | None = None
+    zone: str | None = None
+
+
+class _EndpointSlice(_Object):
+    address_type: str
+    endpoints: tuple[_Endpoint, ...] | None = None
+    ports: tuple[_SlicePort, ...] | None = None
+
+
+#: What an API server would take. Of our own kinds the parser tells, of Secrets ``validate``.
+_SHAPES: Final[Mapping[Kind, type[_Object]]] = {
+    Kind.NAMESPACE: _Object,
+    Kind.SERVICE: Service,
+    Kind.SLICE: _EndpointSlice,
+}
 
 
 @dataclass(slots=True)
@@ -56,6 +121,9 @@ class Folder:
         there: dict[ObjectKey, Mapping[str, Any]] = {}
         for key, manifest in _watched(manifests.objects):
             there[key] = manifest.data
+            if manifest.group == GROUP and manifest.api_version != API_VERSION:
+                # No API server has such a version, as `validate` says: what was there stays.
+                continue
             try:
                 self._put(key, manifest.data)
             except (AttributeError, KeyError, TypeError, ValueError):
@@ -77,6 +145,8 @@ class Folder:
         seen = self._seen.get(key)
         if seen is not None and seen.data == data:
             return
+        if key.kind in _SHAPES:
+            msgspec.convert(data, _SHAPES[key.kind])
         generation = seen.generation + 1 if seen else 1
         metadata: dict[str, Any] = {
             **(data.get("metadata") or {}),

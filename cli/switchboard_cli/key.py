@@ -27,8 +27,8 @@ def add_parser(
     )
     parser.add_argument("name", metavar="NAME", help="of the client and its Secret")
     parser.add_argument("-n", "--namespace", metavar="NAME", default="", help="of the Secret")
-    parser.add_argument("--tier", metavar="TIER", default="", help="the fact client.tier")
-    parser.add_argument("--team", metavar="TEAM", default="", help="the fact client.team")
+    parser.add_argument("--tier", metavar="TIER", help="the fact client.tier")
+    parser.add_argument("--team", metavar="TEAM", help="the fact client.team")
     parser.add_argument(
         "--label",
         metavar="NAME=VALUE",
@@ -36,10 +36,8 @@ def add_parser(
         default=[],
         help="one of the fact client.labels; may be given again",
     )
-    parser.add_argument(
-        "--models", metavar="NAMES", default="", help='models that may be used: "chat,gpt-4o*"'
-    )
-    parser.add_argument("--expires", metavar="TIME", default="", help="as 2027-01-31T00:00:00Z")
+    parser.add_argument("--models", metavar="NAMES", help='models that may be used: "chat,gpt-4o*"')
+    parser.add_argument("--expires", metavar="TIME", help="as 2027-01-31T00:00:00Z")
     parser.set_defaults(run=run)
 
 
@@ -53,11 +51,11 @@ def run(args: argparse.Namespace) -> int:
         "api-key": KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES),
         "tier": args.tier,
         "team": args.team,
-        "labels": ",".join(args.label),
+        "labels": ",".join(args.label) or None,
         "models": args.models,
         "expires": args.expires,
     }
-    data = {name: text for name, text in said.items() if text}
+    data = {name: text for name, text in said.items() if text is not None}
     _, problems = read_client({name: text.encode() for name, text in data.items()})
     wrong = [
         f"--{problem.field.removeprefix('data.').replace('labels', 'label')}: {problem.message}; "

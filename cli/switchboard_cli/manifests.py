@@ -110,18 +110,31 @@ def load_manifests(paths: Iterable[str | Path]) -> Manifests:
     )
 
 
+def empty_folders(paths: Iterable[str | Path]) -> Iterator[str]:
+    """Yield those paths that are folders without any file of manifests."""
+    for path in map(str, paths):
+        if path != STDIN and Path(path).is_dir() and not any(_files(path)):
+            yield path
+
+
 def _files(path: str) -> Iterator[str]:
     if path == STDIN or not Path(path).is_dir():
         yield path
         return
     for folder, below, names in os.walk(path):
         below[:] = sorted(name for name in below if not name.startswith("."))
+        # A link may lead to where it stands: it is not followed, and `_read` says so.
+        yield from (str(link) for name in below if (link := Path(folder, name)).is_symlink())
         for name in sorted(names):
             if Path(name).suffix in SUFFIXES and not name.startswith("."):
                 yield str(Path(folder, name))
 
 
 def _read(file: str) -> Iterator[Manifest | FileProblem]:
+    if file != STDIN and Path(file).is_dir():
+        message = "it is a link to a folder, which is not followed"
+        yield FileProblem(file, 0, message, "name the folder itself")
+        return
     try:
         raw = sys.stdin.buffer.read(FILE_SIZE_MAX + 1) if file == STDIN else _bytes(Path(file))
     except OSError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from switchboard_cli.client_secrets import client_findings, is_client
 from switchboard_cli.findings import Finding
-from switchboard_cli.manifests import Manifest, Manifests, load_manifests
+from switchboard_cli.manifests import Manifest, Manifests, empty_folders, load_manifests
 from switchboard_policy import names
 
 if TYPE_CHECKING:
@@ -61,8 +61,11 @@ def run(args: argparse.Namespace) -> int:
     from switchboard_cli.crosscheck import cross_check
 
     manifests = load_manifests(args.paths)
-    warnings = cross_check(manifests, platform_namespace=args.platform_namespace)
-    verdict = replace(validate(manifests), warnings=tuple(warnings))
+    warnings = (
+        *map(_empty, empty_folders(args.paths)),
+        *cross_check(manifests, platform_namespace=args.platform_namespace),
+    )
+    verdict = replace(validate(manifests), warnings=warnings)
     if args.output == "json":
         _print_json(verdict)
     else:
@@ -134,6 +137,10 @@ def _twice(manifest: Manifest, seen: dict[tuple[str, str, str], Manifest]) -> It
     if first is not manifest:
         message = f"{manifest.title} is there already, in {first.file}:{first.line}"
         yield _finding(manifest, "metadata.name", message, "remove one of the two, or rename it")
+
+
+def _empty(folder: str) -> Finding:
+    return Finding(folder, 0, "", "", "there is no manifest in it", "", "name another folder")
 
 
 def _nameless(manifest: Manifest) -> Finding:

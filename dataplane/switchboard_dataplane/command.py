@@ -11,6 +11,7 @@ from switchboard_dataplane.process import prepare_process
 from switchboard_dataplane.settings import CannotStart, Settings, naming
 from switchboard_dataplane.sources.key_file import KeyFile
 from switchboard_dataplane.sources.redis_source import RedisSource
+from switchboard_policy.store.url_file import UrlFile
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,10 @@ def run(settings: Settings) -> int:
             if not settings.scope_key_file:
                 raise ValueError("is not set; name the file with the scope's keys")
             keys = KeyFile(Path(settings.scope_key_file), scope=settings.scope)
-        with naming("--redis-url"):
-            source = RedisSource(settings.redis_url, scope=settings.scope)
+        file = settings.redis_url_file
+        with naming("--redis-url-file" if file else "--redis-url"):
+            store = UrlFile(Path(file)) if file else settings.redis_url
+            source = RedisSource(store, scope=settings.scope)
         prepare_process()
         return asyncio.run(_run(settings, source=source, keys=keys))
     except CannotStart as error:

@@ -30,6 +30,11 @@ _SELECT_READINGS: Final[Mapping[ir.SelectBy, tuple[str, ...]]] = {
 }
 #: What a router of the policy's own says in the place of the one that ships.
 _OF_ROUTER: Final = "complexity"
+#: What it takes at worst for each character, measured: to put it into lower case, and to look for a
+#: piece of text there; with so many characters of the piece, a nanosecond more.
+LOWER_NS: Final = 12
+SEARCH_NS: Final = 4
+COMPARED_CHARS: Final = 3
 #: Signals of the conversation, which nothing in the texts says.
 RECALLED: Final = frozenset({"sessionCost", "lastModel"})
 #: What no rule reads out of the texts: it is learned, made of other readings, or remembered.
@@ -56,7 +61,8 @@ def lower_policy(spec: ir.Policy, compile_program: Compile, compile_accepts: Com
     # What a cascade asks of answers reads no fact of requests.
     sources = [rule.when for rule in spec.rules] + [rail.when for rail in spec.guardrails]
     # By text: a fact named in a string literal is bound for nothing, which does no harm.
-    facts = tuple(fact for fact in REQUEST_FACTS if any(fact in source for source in sources))
+    text = "\n".join(sources)
+    facts = tuple(fact for fact in REQUEST_FACTS if fact in text)
     readings = frozenset(_readings(facts, spec))
     return Policy(
         name=spec.name,
@@ -254,7 +260,13 @@ def _matcher(match: ir.Match) -> Matcher:
         roles=frozenset(match.roles),
         stages=frozenset(match.stages),
         arms=frozenset(match.arms),
+        keywords_ns=_search_ns(match.keywords),
+        system_prompt_ns=_search_ns(match.system_prompt),
     )
+
+
+def _search_ns(pieces: tuple[str, ...]) -> int:
+    return LOWER_NS + sum(SEARCH_NS + len(piece) // COMPARED_CHARS for piece in pieces)
 
 
 def _keywords(words: tuple[str, ...]) -> tuple[tuple[str, Pattern[str]], ...]:

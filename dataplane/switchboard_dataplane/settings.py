@@ -44,6 +44,9 @@ class Settings:
     redis_url: str = _said(
         "", "where compiled policy comes from: redis[s]://, redis[s]+sentinel://, …+cluster://"
     )
+    redis_url_file: str = _said(
+        "", "file with that URL, in the place of --redis-url; it may be replaced: a mounted Secret"
+    )
     scope: str = _said("gw/default", "the scope that is read: gw/NAME or ns/NAMESPACE")
     scope_key_file: str = _said("", "file with the scope's keys")
     zone: str = _said("", "the zone that this data plane runs in")
@@ -179,11 +182,20 @@ def _problem(settings: Settings) -> str:
             return f"--{name.replace('_', '-')}: {shown} is not in {least}..{most}{unit}"
     if settings.bodies_limit_bytes < 1:
         return f"--bodies-limit-bytes: {settings.bodies_limit_bytes} is less than 1"
-    wrong = _problem_of_access(settings)
+    wrong = _problem_of_store(settings) or _problem_of_access(settings)
     if wrong:
         return wrong
     if settings.log_level not in ("debug", "info", "warning", "error"):
         return f"--log-level: {settings.log_level!r} is none of debug, info, warning, error"
+    return ""
+
+
+def _problem_of_store(settings: Settings) -> str:
+    if settings.redis_url and settings.redis_url_file:
+        return (
+            "--redis-url and --redis-url-file are both set, here or by the environment "
+            f"({_PREFIX}REDIS_URL, {_PREFIX}REDIS_URL_FILE): give one of them"
+        )
     return ""
 
 

@@ -53,6 +53,7 @@ from switchboard_operator.settings import (
 from switchboard_operator.sidecar_login import Logins
 from switchboard_operator.sidecar_scopes import NEVER, Behind, SidecarScopes, Within
 from switchboard_operator.store_users import StoreUsers
+from switchboard_operator.stores import Stores
 from switchboard_operator.telemetry import Telemetry
 from switchboard_operator.token_reviews import Reviewing, TokenReviews
 from switchboard_policy.compiler.world import Name
@@ -77,13 +78,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the operator until SIGTERM or SIGINT; return the exit status."""
     try:
         settings = read_settings(sys.argv[1:] if argv is None else argv)
+        stores = Stores(settings)
         _set_up_logging(settings.log_level)
         kube = connect(settings.kubeconfig)
     except (SettingsInvalid, ApiAway) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_SETTINGS
     try:
-        asyncio.run(_run(settings, kube))
+        asyncio.run(_run(settings, kube, stores))
     except (Malformed, OSError, ValueError) as error:
         log.critical("%s", error)
         return 1
@@ -93,14 +95,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 class Operator:
     """All parts, wired; ``start`` lets them run."""
 
-    def __init__(self, settings: Settings, kube: Kube, keys: Mapping[str, ScopeKeys]) -> None:
+    def __init__(
+        self, settings: Settings, kube: Kube, keys: Mapping[str, ScopeKeys], stores: Stores
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._settings = settings
         self._clock = Clock(
             time.monotonic, lambda: datetime.now(UTC), asyncio.sleep, random.SystemRandom()
         )
         self.telemetry = Telemetry()
-        self.store = RedisStore(settings.redis.url, keyrings=partial(self._keyring, keys))
+        self.store = RedisStore(stores.own, keyrings=partial(self._keyring, keys))
         self._users: StoreUsers | None = None
         self._inventory = Inventory(Parser(), decode_secret=decode_data)
         self._gateways = [
@@ -142,7 +146,7 @@ class Operator:
             telemetry=self.telemetry,
             clock=self._clock,
         )
-        self._sidecars = self._build_sidecars(kube) if settings.sidecar.enabled else None
+        self._sidecars = self._build_sidecars(kube, stores) if settings.sidecar.enabled else None
         self._reconciler.keep(self._sidecars)
         self._token_reviews = self._build_token_reviews(kube, keys)
         self.listing = Listing(
@@ -204,7 +208,7 @@ class Operator:
             return keys[scope].keyring()
         return self._sidecars.keyring(scope)
 
-    def _build_sidecars(self, kube: Kube) -> SidecarScopes:
+    def _build_sidecars(self, kube: Kube, stores: Stores) -> SidecarScopes:
         settings, said = self._settings, self._settings.sidecar
         serving = next(
             publication
@@ -212,15 +216,14 @@ class Operator:
             if said.gateway in ("", publication.gateway.name)
         )
         pace = next(each.keys for each in settings.gateways if each.name == serving.gateway.name)
-        address = said.redis.address or settings.redis.url
-        self._users = StoreUsers(settings.redis.url)
+        self._users = StoreUsers(stores.own)
         return SidecarScopes(
             kube,
             Logins(
                 kube,
                 self._users,
-                address=address,
-                shared=said.redis.url,
+                url=stores.of_sidecars,
+                own=not stores.shared,
                 random_bytes=secrets.token_bytes,
             ),
             Within(
@@ -284,10 +287,11 @@ class Operator:
         gc.set_threshold(LISTING_GC_OBJECTS)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.leadership.run())
                 if self.admission is not None:
                     group.create_task(self.admission.run())
                 await self._load()
+                # Who cannot read what is there leaves the Lease to others.
+                group.create_task(self.leadership.run())
                 group.create_task(self._reconciler.run())
                 group.create_task(self._token_reviews.run())
                 await self._first_pass()
@@ -371,7 +375,7 @@ class _Health:
         return known.telemetry.render(known.reporter.counts()) if known else b""
 
 
-async def _run(settings: Settings, kube: Kube) -> None:
+async def _run(settings: Settings, kube: Kube, stores: Stores) -> None:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - we are in one
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -390,7 +394,7 @@ async def _run(settings: Settings, kube: Kube) -> None:
             gateway_scope(gateway.name): await _load_keys(kube, settings.namespace, gateway)
             for gateway in settings.gateways
         }
-        health.operator = Operator(settings, kube, keys)
+        health.operator = Operator(settings, kube, keys, stores)
         await health.operator.run()
     except asyncio.CancelledError:
         log.info("stopped by a signal")

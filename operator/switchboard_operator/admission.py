@@ -17,6 +17,7 @@ from typing import Final
 
 from aiohttp import web
 
+from switchboard_operator.admission_bodies import BODY_TIMEOUT_S, Bodies
 from switchboard_operator.admission_pods import Injection
 from switchboard_operator.admission_review import (
     ALLOWED,
@@ -36,13 +37,8 @@ from switchboard_operator.telemetry import Telemetry
 from switchboard_policy.compiler.world import Gateway, World
 from switchboard_policy.errors import Malformed
 
-OBJECT_BYTES_MAX: Final = 3 * 1024 * 1024
-"""What the API server takes of one object."""
-BODY_BYTES_MAX: Final = 2 * OBJECT_BYTES_MAX + 1024 * 1024
-"""An edit's review has the object twice, as it is and as it was, and who asks."""
-BODY_TIMEOUT_S: Final = 5.0
 REVIEWS_MAX: Final = 16
-"""Bodies that are read and judged at once; the rest waits unread."""
+"""Reviews that are judged at once; the rest waits."""
 KEEP_ALIVE_S: Final = 180.0
 """Longer than the API server keeps an idle connection: it must be the one that closes."""
 CERTIFICATE_EVERY_S: Final = 2.0
@@ -82,11 +78,18 @@ class Admission:
         self._context = _server_context()
         self._pair: Pair | None = None
         self._leaving = False
-        app = web.Application(client_max_size=BODY_BYTES_MAX)
+        self._bodies = Bodies()
+        app = web.Application()
         app.add_routes([web.post("/validate", self._answer)])
         if injection is not None:
             app.add_routes([web.post("/mutate", partial(self._inject, injection))])
-        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE_S)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=KEEP_ALIVE_S,
+            # The rest of a body that was refused is thrown away for so long.
+            lingering_time=BODY_TIMEOUT_S,
+        )
         self._silent = "no certificate was read yet"
 
     @property
@@ -142,8 +145,8 @@ class Admission:
         began = self._clock()
         kind, outcome = "unknown", "failed"
         try:
-            async with self._slots:
-                request = read_review(await _read_body(asked))
+            async with self._bodies.read(asked) as raw, self._slots:
+                request = read_review(raw)
                 kind = request.kind.kind if request.kind.kind in OURS else "other"
                 verdict = await self._judge(request)
             outcome = verdict.outcome
@@ -167,8 +170,8 @@ class Admission:
     async def _inject(self, injection: Injection, asked: web.Request) -> web.Response:
         outcome = "failed"
         try:
-            async with self._slots:
-                body, outcome = await injection.answer(await _read_body(asked))
+            async with self._bodies.read(asked) as raw, self._slots:
+                body, outcome = await injection.answer(raw)
             response = web.Response(body=body, content_type="application/json")
         except Malformed as error:
             outcome, response = "refused", web.Response(status=400, text=f"{error}\n")
@@ -196,14 +199,6 @@ class Admission:
 
 class _NotYet(Exception):
     """The lists are not complete."""
-
-
-async def _read_body(asked: web.Request) -> bytes:
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await asked.read()
-    except TimeoutError as error:
-        raise Malformed(f"the body did not come within {BODY_TIMEOUT_S:g} s") from error
 
 
 def _server_context() -> ssl.SSLContext:

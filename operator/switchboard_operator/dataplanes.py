@@ -112,7 +112,7 @@ class DataPlanes:
         return _words(before) != _words(self.pods)
 
     def refused(self) -> frozenset[str]:
-        """Return the objects that some pod refuses."""
+        """Return what some pod says that it refuses, whenever it was."""
         return frozenset(key for seen in self.pods for key in seen.pod.refused)
 
     @property

@@ -37,5 +37,9 @@ class Conflict(ApiRefused):
     """The object changed since it was read, exists already, or has another uid."""
 
 
+class AddressUnfit(ConnectionError):
+    """The store's URL has what nobody but the operator may know: no sidecar gets it."""
+
+
 class UsersRefused(ConnectionError):
     """The store answers, and does not let the operator make users."""

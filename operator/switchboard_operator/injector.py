@@ -207,6 +207,8 @@ def _container(namespace: str, sidecar: Sidecar, wish: _Wish) -> Json:
         "args": [
             f"--scope={namespace_scope(namespace)}",
             f"--scope-key-file={MOUNTED_AT}/scope-key.json",
+            # In a file the login may change while it runs; in a variable it could not.
+            f"--redis-url-file={MOUNTED_AT}/{URL_KEY}",
             f"--state-dir={STATE_FOLDER}",
             f"--listen={LOOPBACK}:{wish.port}",
             f"--admin={admin}",
@@ -218,13 +220,7 @@ def _container(namespace: str, sidecar: Sidecar, wish: _Wish) -> Json:
             f"--log-level={wish.log_level}",
             *sidecar.flags,
         ],
-        "env": [
-            {
-                "name": "SWITCHBOARD_REDIS_URL",
-                "valueFrom": {"secretKeyRef": {"name": SIDECAR_SECRET, "key": URL_KEY}},
-            },
-            *_env_of_pod(),
-        ],
+        "env": list(_env_of_pod()),
         "startupProbe": _probe(admin, "/readyz", every_s=1, failures=READY_WITHIN_S),
         "livenessProbe": _probe(admin, "/livez", every_s=10, failures=3),
         "resources": wish.resources,
@@ -263,9 +259,11 @@ def _probe(admin: str, path: str, *, every_s: int, failures: int) -> Json:
 def _volumes(sidecar: Sidecar) -> list[Json]:
     # Readable by all users: who mounts them is the sidecar alone, and its user may be any.
     token = {"path": "token", "audience": sidecar.audience, "expirationSeconds": TOKEN_SECONDS}
-    items = [{"key": key, "path": key} for key in ("scope-key.json", AUTHORITIES_KEY)]
-    secret = {"name": SIDECAR_SECRET, "items": items[:1]}
-    authorities = {"name": SIDECAR_SECRET, "items": items[1:], "optional": True}
+    *items, authority = (
+        {"key": key, "path": key} for key in ("scope-key.json", URL_KEY, AUTHORITIES_KEY)
+    )
+    secret = {"name": SIDECAR_SECRET, "items": items}
+    authorities = {"name": SIDECAR_SECRET, "items": [authority], "optional": True}
     return [
         {
             "name": "switchboard-scope",

@@ -4,13 +4,16 @@ Every call raises KubeError.
 """
 
 import base64
-from collections.abc import AsyncIterator, Mapping
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from switchboard_operator.errors import NotFound
+from switchboard_operator.answers import NAMES, OBJECT, PAGE, Names, Object, Page
+from switchboard_operator.errors import Forbidden, KubeError, NotFound
 from switchboard_operator.resources import (
     CONFIG_MAPS,
     CONTROLLER_REVISIONS,
@@ -112,38 +115,50 @@ class Kube:
         """Drop the connections."""
         await self._rest.close()
 
-    async def pages(self, resource: Resource, namespace: str = "") -> AsyncIterator[list[Json]]:
-        """Yield all objects, a page at a time; all pages are of one moment."""
+    async def pages(self, resource: Resource, namespace: str = "") -> AsyncIterator[Sequence[Raw]]:
+        """Yield all objects, a page at a time; all pages are of one moment.
+
+        A namespace that is gone holds none.
+        """
         query = {"limit": str(PAGE_OBJECTS), "labelSelector": resource.selector}
         while True:
-            page = await self._call("GET", resource.path(namespace), query=query)
-            items: list[Json] | None = page.get("items")
-            yield items or []
-            query["continue"] = page["metadata"].get("continue", "")
+            try:
+                page: Page = await self._call(
+                    "GET", resource.path(namespace), query=query, answer=PAGE
+                )
+            except Forbidden:
+                if await self._is_gone(namespace):
+                    return
+                raise
+            yield page.items or []
+            query["continue"] = page.metadata.continued
             if not query["continue"]:
                 return
 
     async def names(self, resource: Resource, namespace: str = "") -> tuple[list[Listed], int]:
         """Return every object's name, uid and version, and the version of the list.
 
-        Served from the API server's cache: cheap, and at most a moment old.
+        Served from the API server's cache: cheap, and at most a moment old. A namespace that is
+        gone holds none, whatever was there before.
         """
         query = {"resourceVersion": "0", "labelSelector": resource.selector}
-        answer = await self._call(
-            "GET", resource.path(namespace), query=query, accept=_METADATA_LIST
-        )
-        found: list[Listed] = []
-        for item in parts(answer, "items"):
-            meta = item["metadata"]
-            name = Name(meta.get("namespace", ""), meta["name"])
-            found.append(Listed(name, meta["uid"], int(meta["resourceVersion"])))
-        return found, int(answer["metadata"]["resourceVersion"])
+        try:
+            answer: Names = await self._call(
+                "GET", resource.path(namespace), query=query, accept=_METADATA_LIST, answer=NAMES
+            )
+        except Forbidden:
+            if await self._is_gone(namespace):
+                return [], sys.maxsize
+            raise
+        return answer.listed(), int(answer.metadata.version)
 
     async def get_namespace(self, name: str) -> Json | None:
         """Return one Namespace (a right that a Role of that namespace can give); None if gone."""
         return await self._get(WATCHED[Kind.NAMESPACE].path(name=name))
 
-    async def replace_status(self, key: ObjectKey, *, uid: str, version: int, status: Json) -> Json:
+    async def replace_status(
+        self, key: ObjectKey, *, uid: str, version: int, status: Json
+    ) -> Object:
         """Replace the status of this very object; return it as it is then.
 
         Raises Conflict where it is of another version. A fifth cheaper for the API server than a
@@ -154,16 +169,20 @@ class Kube:
         body = {"apiVersion": API_VERSION, "kind": str(key.kind), "metadata": meta}
         said = {field: value for field, value in status.items() if value is not None}
         path = WATCHED[key.kind].path(*key.name) + "/status"
-        return await self._call("PUT", path, body=body | {"status": said})
+        found: Object = await self._call("PUT", path, body=body | {"status": said}, answer=OBJECT)
+        return found
 
-    async def patch_status(self, key: ObjectKey, *, uid: str, status: Json) -> Json:
+    async def patch_status(self, key: ObjectKey, *, uid: str, status: Json) -> Object:
         """Merge into the status of this very object; return it as it is then.
 
         Raises Conflict where the name belongs to another object by now.
         """
         path = WATCHED[key.kind].path(*key.name) + "/status"
         body = {"metadata": {"uid": uid}, "status": status}
-        return await self._call("PATCH", path, body=body, content_type=_MERGE)
+        found: Object = await self._call(
+            "PATCH", path, body=body, content_type=_MERGE, answer=OBJECT
+        )
+        return found
 
     async def get_lease(self, name: Name) -> LeaseRecord | None:
         """Return the Lease; None if there is none yet."""
@@ -173,7 +192,7 @@ class Kube:
     async def create_lease(self, name: Name, record: LeaseRecord) -> LeaseRecord:
         """Create the Lease. Raises Conflict if another replica was faster."""
         path = LEASES.path(name.namespace)
-        body = self._owned(_write_lease(name, record), name)
+        body = await self._owned_anew(_write_lease(name, record), name)
         return _read_lease(await self._call("POST", path, body=body))
 
     async def update_lease(self, name: Name, record: LeaseRecord) -> LeaseRecord:
@@ -200,7 +219,8 @@ class Kube:
         body |= {"type": type_, "data": _encode_data(data)}
         metadata: Json = body["metadata"]
         metadata["labels"] |= labels
-        await self._call("POST", SECRETS.path(name.namespace), body=self._owned(body, name))
+        body = await self._owned_anew(body, name)
+        await self._call("POST", SECRETS.path(name.namespace), body=body)
 
     async def patch_secret(
         self,
@@ -356,11 +376,30 @@ class Kube:
             body["metadata"]["ownerReferences"] = [owner]
         return body
 
+    async def _owned_anew(self, body: Json, name: Name) -> Json:
+        """As ``_owned``, by the owner as it is now: one that was made again has another uid.
+
+        What names a uid that is gone is deleted by Kubernetes: as it should be where the release
+        is, and so one that is not found stays the owner.
+        """
+        if self._owner is not None:
+            with suppress(KubeError):
+                await self.belong_to(self._owner[0])
+        return self._owned(body, name)
+
+    async def _is_gone(self, namespace: str) -> bool:
+        """Say whether a namespace was deleted: then its Role is gone too, and lists are refused."""
+        try:
+            return bool(namespace) and await self.get_namespace(namespace) is None
+        except Forbidden:
+            return False
+
     async def _get(self, path: str) -> Json | None:
         try:
-            return await self._call("GET", path)
+            found: Json = await self._call("GET", path)
         except NotFound:
             return None
+        return found
 
 
 def connect(kubeconfig: str | None = None) -> Kube:

@@ -19,7 +19,7 @@ from switchboard_policy.compiler.world import Name
 
 AUDIT_EVERY_S: Final = 60.0
 AUDIT_AFTER_LIST_S: Final = 1.0
-"""From what asks for an audit to it: a watch that lists shows one object after another."""
+"""From the last that asks for an audit to it: a watch that lists shows one object after another."""
 FIRST_EVENTS_S: Final = 10.0
 """A new watch has shown something of every kind by then, if there is anything."""
 FIRST_EVENTS_MAX_S: Final = 80.0
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 class Lists(Protocol):
     """The calls that are made; all may raise KubeError."""
 
-    def pages(self, resource: Resource, namespace: str = "") -> AsyncIterator[list[dict[str, Any]]]:
+    def pages(self, resource: Resource, namespace: str = "") -> AsyncIterator[Sequence[Raw]]:
         """Yield all objects, a page at a time."""
         ...
 
@@ -69,6 +69,7 @@ class Listing:
         self._lists = lists
         self._inventory = inventory
         self._namespaces = tuple(namespaces) or ("",)
+        self._named = bool(namespaces)
         self._changed = changed
         self._stalled = stalled
         self._due: set[Kind] = set()
@@ -127,12 +128,13 @@ class Listing:
             try:
                 async with asyncio.timeout_at(all_at):
                     await self._wake.wait()
-                    await asyncio.sleep(AUDIT_AFTER_LIST_S)
+                    while self._wake.is_set():
+                        self._wake.clear()
+                        await asyncio.sleep(AUDIT_AFTER_LIST_S)
             except TimeoutError:
                 all_at = loop.time() + AUDIT_EVERY_S
                 self._due.update(WATCHED)
             due, self._due = self._due, set[Kind]()
-            self._wake.clear()
             for kind in due:
                 try:
                     await self._audit(kind)
@@ -164,8 +166,7 @@ class Listing:
         self._wake.set()
 
     def _watched(self) -> list[Kind]:
-        named = self._namespaces != ("",)
-        return [kind for kind in WATCHED if not (named and kind is Kind.NAMESPACE)]
+        return [kind for kind in WATCHED if not (self._named and kind is Kind.NAMESPACE)]
 
     async def _is_silent(self, kind: Kind) -> bool:
         if kind in self._heard:
@@ -197,7 +198,12 @@ class Listing:
             return
         missed: set[Listed] = set()
         for namespace in self._namespaces:
-            present, version = await self._lists.names(WATCHED[kind], namespace)
+            try:
+                present, version = await self._lists.names(WATCHED[kind], namespace)
+            except Forbidden as error:
+                # One namespace that cannot be read keeps no other's deletions from being found.
+                log.warning("cannot audit %s: %s", kind, error)
+                continue
             missed |= self._inventory.missed(kind, present)
             if self._inventory.prune(kind, present, version, namespace):
                 log.info("an audit of %s found deletions that no watch had shown", kind)
@@ -212,7 +218,7 @@ class Listing:
         """Give the watch the time that an event takes; what moved on meanwhile does not count."""
         await asyncio.sleep(EVENT_MAX_S)
         late: set[Listed] = set()
-        for namespace in self._namespaces:
+        for namespace in {each.name.namespace for each in missed} if self._named else ("",):
             present, _ = await self._lists.names(WATCHED[kind], namespace)
             late |= missed & self._inventory.missed(kind, present)
         return late

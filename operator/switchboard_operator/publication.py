@@ -20,6 +20,8 @@ from switchboard_policy.store import CHANNELS, ZERO, Channel, Revision, StoreWri
 
 #: Entries that nothing has referenced for this long are deleted.
 UNREFERENCED_MS: Final = 3_600_000
+#: Time between two looks for them.
+COLLECT_EVERY_S: Final = 600.0
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class Publication:
         self._signed: tuple[str, Revision] | None = None
         self._placed: dict[Channel, dict[str, Placed]] = {channel: {} for channel in CHANNELS}
         self._revision: dict[Channel, Revision] = dict.fromkeys(CHANNELS, ZERO)
+        self._collected_s = float("-inf")
         self.compilation = Compilation({}, {}, {})
 
     def compile(self, world: World) -> bool:
@@ -130,16 +133,18 @@ class Publication:
                 changed |= await self._adopt(channel, epoch)
         return changed
 
-    async def collect(self, epoch: int) -> int:
-        """Delete old entries; return how many. Raises like ``publish``."""
-        return sum(
-            [
-                await self._store.collect(
-                    self.scope, channel, epoch=epoch, unreferenced_ms=UNREFERENCED_MS
-                )
-                for channel in CHANNELS
-            ]
-        )
+    async def collect(self, epoch: int, *, now_s: float) -> None:
+        """Delete old entries, if it is time to look for some. Raises like ``publish``.
+
+        Only what this term published says what is referenced. ``now_s`` is a monotonic clock's.
+        """
+        if self._epoch != epoch or now_s - self._collected_s < COLLECT_EVERY_S:
+            return
+        for channel in CHANNELS:
+            await self._store.collect(
+                self.scope, channel, epoch=epoch, unreferenced_ms=UNREFERENCED_MS
+            )
+        self._collected_s = now_s
 
     async def _publish(self, channel: Channel, epoch: int) -> set[str]:
         wanted, placed = self._wanted(channel), self._placed[channel]

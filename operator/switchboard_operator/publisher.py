@@ -39,6 +39,7 @@ from switchboard_policy.store.layout import (
     word_parts,
 )
 from switchboard_policy.store.ledger import Edit, Rewrite
+from switchboard_policy.store.url_file import UrlFile
 from switchboard_policy.store.writer import At, Keyrings, LedgerWriter, Tail
 
 #: A store that does not answer within this is away; the reconciler tries again.
@@ -127,14 +128,14 @@ return {'done'}
 
 
 class RedisStore(LedgerWriter):
-    """A StoreWriter on Redis or Valkey; ``url`` is what ``parse_address`` reads.
+    """A StoreWriter on Redis or Valkey; ``store`` is as for ``StoreClient``.
 
     Nothing connects before the first call. Raises ValueError for a URL that is none.
     """
 
-    def __init__(self, url: str, *, keyrings: Keyrings) -> None:
+    def __init__(self, store: str | UrlFile, *, keyrings: Keyrings) -> None:
         super().__init__(keyrings=keyrings)
-        self._client = StoreClient(url, timeout_s=TIMEOUT_S)
+        self._client = StoreClient(store, timeout_s=TIMEOUT_S)
         self._claim_script = self._client.script(_CLAIM)
         self._edit_script = self._client.script(_EDIT)
         self._rewrite_script = self._client.script(_REWRITE)

@@ -54,6 +54,10 @@ class Quarantine:
                     self._due.add(key)
                     self._inventory.keep(found.uid, found.spec)
 
+    def keeps(self, key: ObjectKey) -> bool:
+        """Say whether a spec of an object is kept, which is to be dropped when the object goes."""
+        return key in self._kept
+
     def touch(self, edited: Iterable[ObjectKey]) -> None:
         """Have ``settle`` look at these objects."""
         self._due.update(edited)

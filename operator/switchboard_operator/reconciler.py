@@ -9,7 +9,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Sequence, Set
 from functools import partial
 from typing import Final
 
@@ -31,7 +31,6 @@ from switchboard_policy.store import StoreWriter
 UPKEEP_EVERY_S: Final = 5.0
 SUMMARY_TICK_S: Final = 1.0
 THOROUGH_EVERY_S: Final = 60.0
-COLLECT_EVERY_S: Final = 600.0
 ACKS_TIMEOUT_MS: Final = 5_000
 ACKS_RETRY_S: Final = 1.0
 BACKOFF_FIRST_S: Final = 0.2
@@ -76,7 +75,7 @@ class Reconciler:
         """Why the store does not answer, "" if it does; None before an epoch's first upkeep."""
         self._failures = 0
         self._retry: asyncio.TimerHandle | None = None
-        self._thorough_at = self._collect_at = clock.monotonic()
+        self._thorough_at = clock.monotonic()
         self.published = asyncio.Event()
         """Set once this replica published what it knows."""
         self.keep(None)
@@ -112,22 +111,34 @@ class Reconciler:
             await self._pass(since)
 
     async def _pass(self, since: float | None) -> None:
-        self._unreported |= self._inventory.edited()
+        news = self._inventory.edited()
         await self._load_keys()
         began = time.perf_counter()
         for publication, _, _ in self._gateways:
             if publication.compile(self._inventory.world):
-                self._unreported |= self._reporter.compiled(publication)
+                news |= self._reporter.compiled(publication)
         self._telemetry.compile_seconds.observe(time.perf_counter() - began)
+        self._unreported |= news
         epoch = self._leadership.epoch
         self._telemetry.leader.set(epoch is not None)
         if epoch is None or epoch != self._keyed_epoch:
+            await self._forget_gone(news)
             return
         self._telemetry.epoch.set(epoch)
         self._quarantine.touch(self._unreported)
         if await self._publish(epoch, since) and self._leads(epoch):
             await self._report(epoch, since)
             await self._quarantine.settle(partial(self._leads, epoch))
+
+    async def _forget_gone(self, news: Set[ObjectKey]) -> None:
+        """Forget objects of which nobody will ever ask: a standby may be one for long."""
+        gone = {
+            key
+            for key in news
+            if self._inventory.get(key) is None and not self._quarantine.keeps(key)
+        }
+        self._unreported -= gone
+        await self._reporter.report(gone)
 
     def _leads(self, epoch: int) -> bool:
         return self._leadership.epoch == epoch
@@ -142,7 +153,7 @@ class Reconciler:
                 await keys.load()
         except (KubeError, Malformed) as error:
             log.error("nothing is published: the scope keys: %s", error)  # noqa: TRY400
-            asyncio.get_running_loop().call_later(BACKOFF_MAX_S, self.mark)
+            self._mark_later(BACKOFF_MAX_S)
         else:
             self._keyed_epoch = epoch
 
@@ -192,23 +203,30 @@ class Reconciler:
         delay_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(self._failures, 8))
         delay_s *= 0.5 + self._clock.random.random()
         self._reporter.trouble = f"the store does not answer ({error}); trying again"
-        loop = asyncio.get_running_loop()
-        # One wait at a time: with one more for each failed upkeep, an outage would grow busy.
-        if self._retry is None or self._retry.when() <= loop.time():
+        if self._mark_later(delay_s):
             log.warning("the store: %s; again in %.1f s", error, delay_s)
-            self._retry = loop.call_later(delay_s, self.mark)
+
+    def _mark_later(self, delay_s: float) -> bool:
+        """Have a pass later; False and nothing if one is to come anyway.
+
+        One wait at a time: with one more for each failure, an outage would grow busy.
+        """
+        loop = asyncio.get_running_loop()
+        if self._retry is not None and self._retry.when() > loop.time():
+            return False
+        self._retry = loop.call_later(delay_s, self.mark)
+        return True
 
     async def _follow_acks(self) -> None:
-        planes, away = {each.scope: each for _, each, _ in self._gateways}, False
+        planes, away, moved = {each.scope: each for _, each, _ in self._gateways}, False, False
         while True:
             try:
                 # One that was away is only asked whether it answers.
                 wait_ms = 1 if away else ACKS_TIMEOUT_MS
                 news = await self._store.wait_for_acks(list(planes), timeout_ms=wait_ms)
-                moved = [
-                    await planes[scope].refresh(news.get(scope, frozenset()))
-                    for scope in news or planes
-                ]
+                # Both are told once: what moved before a scope that cannot be read, and its news.
+                for scope in planes if away else news or planes:
+                    moved |= await planes[scope].refresh(news.get(scope, frozenset()))
             except ConnectionError as error:
                 log.debug("waiting for acks: %s", error)
                 away = True
@@ -218,7 +236,8 @@ class Reconciler:
                 # What could not be published need not wait for its turn.
                 away = False
                 self.mark()
-            if any(moved) and self._leadership.epoch is not None:
+            if moved and self._leadership.epoch is not None:
+                moved = False
                 await self._reporter.report(self._reporter.waiting())
 
     async def _keep_up(self) -> None:
@@ -279,10 +298,7 @@ class Reconciler:
         async with self._writing:
             for publication, _, _ in self._gateways:
                 changed |= await publication.mend(epoch, thoroughly=thoroughly)
-                if now - self._collect_at >= COLLECT_EVERY_S:
-                    await publication.collect(epoch)
-        if now - self._collect_at >= COLLECT_EVERY_S:
-            self._collect_at = now
+                await publication.collect(epoch, now_s=now)
         if changed:
             await self._reporter.report(self._reporter.dependants(changed))
         return bool(changed)
@@ -304,10 +320,10 @@ class Reconciler:
             self.mark()
 
     async def _forget_gone_pods(self) -> None:
-        gone = [await planes.forget_gone() for _, planes, _ in self._gateways]
-        if any(gone):
-            # Who waited for them alone waits no more, and no ack will tell.
-            await self._reporter.report(self._reporter.waiting())
+        for _, planes, _ in self._gateways:
+            if await planes.forget_gone():
+                # Who waited for them alone waits no more, and no ack will tell.
+                await self._reporter.report(self._reporter.waiting())
 
     async def _summarise(self, epoch: int, *, store: str) -> None:
         """Tell what is so of each scope; ``store`` says why the store does not answer, or ""."""

@@ -19,17 +19,20 @@ from switchboard_operator.patcher import COUNTS_EVERY_S, Patcher
 from switchboard_operator.propagation import Journeys
 from switchboard_operator.publication import Publication
 from switchboard_operator.resources import Kind, ObjectKey
-from switchboard_operator.standing import Standing, combine, condemn, stand
+from switchboard_operator.standing import Standing, combine, condemn, reached, refusals, stand
 from switchboard_operator.status import Status, assess, merge
 from switchboard_policy.compiler.report import ObjectReport
 from switchboard_policy.compiler.world import Name
-from switchboard_policy.store import Revision
+from switchboard_policy.store import MORE_REFUSED, Revision
 from switchboard_policy.v1alpha1.conditions import PROGRAMMED, Reason
 from switchboard_policy.v1alpha1.modelbackend import ModelBackendSpec
 
 TICK_S: Final = 1.0
 GRACE_S: Final = 1.0
 """Pods ack within milliseconds: an object that only waits for them gets one patch, not two."""
+GRACE_OBJECT_S: Final = 0.002
+"""The same for each object that waits: thousands that come at once take pods that much longer."""
+GRACE_MAX_S: Final = 10.0
 DISTRUST_S: Final = 30.0
 """A pod that trusts the store no more is back within seconds, or only with somebody's help."""
 OBJECTS_A_TURN: Final = 32
@@ -100,17 +103,21 @@ class Reporter:
 
         One that waits for pods is not looked at before the last of them is there: with as many
         objects as pods, every ack would cost their product. (Its count is brought up to date in
-        time: ``run``.)
+        time: ``run``.) All are looked at when a pod begins or ceases to refuse more than it names.
         """
         slowest = [
-            (publication, min(seen.pod.revision for seen in planes.pods))
+            (publication, min(reached(seen.pod, publication.revision) for seen in planes.pods))
             for publication, planes in self._gateways
             if planes.pods
         ]
         found = self._unsettled - {key for key in self._waits if self._waits_on(key, slowest)}
         for publication, planes in self._gateways:
-            now, before = planes.refused(), self._refused.get(publication.scope, frozenset())
-            found |= self.dependants(now ^ before)
+            placed = publication.required(tuple(planes.refused()))
+            now = refusals(planes.pods, placed, publication.revision)
+            changed = now ^ self._refused.get(publication.scope, frozenset())
+            if MORE_REFUSED in changed:
+                changed = changed.union(publication.compilation.policy)
+            found |= self.dependants(changed)
             self._refused[publication.scope] = now
         return found
 
@@ -118,6 +125,10 @@ class Reporter:
     def patches_waiting(self) -> int:
         """How many patches are due."""
         return self._patcher.waiting
+
+    @property
+    def _grace_s(self) -> float:
+        return min(GRACE_MAX_S, GRACE_S + GRACE_OBJECT_S * len(self._held_back))
 
     async def report(self, keys: Iterable[ObjectKey], *, since: float | None = None) -> None:
         """Look at these objects, and have their statuses written where they differ.
@@ -165,7 +176,7 @@ class Reporter:
     async def _report_held_back(self) -> None:
         """Look again at objects whose pods have had time to ack, and seldom at all that wait."""
         now = self._clock.monotonic()
-        due = [key for key in self._held_back if self._waits[key][1] <= now - GRACE_S]
+        due = [key for key in self._held_back if self._waits[key][1] <= now - self._grace_s]
         if now - self._recounted_at >= COUNTS_EVERY_S:
             self._recounted_at = now
             due.extend(self._waits.keys() - self._held_back)
@@ -219,7 +230,13 @@ class Reporter:
             pending = ""
             if publication.lags(report.keys):
                 pending = f"Not in the store yet: {self.trouble or 'it is being written'}"
-            yield stand(planes.pods, required, pending, store_away=bool(pending and self.trouble))
+            yield stand(
+                planes.pods,
+                required,
+                pending,
+                head=publication.revision,
+                store_away=bool(pending and self.trouble),
+            )
 
     def _waits_on(self, key: ObjectKey, slowest: Iterable[tuple[Publication, Revision]]) -> bool:
         """Say whether an object needs a later revision than some pod has."""
@@ -258,7 +275,7 @@ class Reporter:
         if revision != standing.revision:
             since = now
         self._waits[key] = (standing.revision, since)
-        if now - since >= GRACE_S:
+        if now - since >= self._grace_s:
             self._held_back.discard(key)
             return False
         self._held_back.add(key)

@@ -32,8 +32,10 @@ USER_AGENT: Final = "switchboard-operator"
 JSON: Final = "application/json"
 
 Json = dict[str, Any]
+Decoder = msgspec.json.Decoder
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
+_ANYTHING: Final = Decoder(Json)
 _REFUSALS: Final[Mapping[int, type[ApiRefused]]] = {403: Forbidden, 404: NotFound, 409: Conflict}
 
 
@@ -85,8 +87,9 @@ class Rest:
         body: Json | None = None,
         content_type: str = JSON,
         accept: str = JSON,
-    ) -> Json:
-        """Make a call; return the answer. Raises KubeError."""
+        answer: Decoder[Any] = _ANYTHING,
+    ) -> Any:
+        """Make a call; return what ``answer`` reads of the answer. Raises KubeError."""
         known = self._configuration
         said = {key: value for key, value in (query or {}).items() if value}
         url = f"{known.host}{path}" + (f"?{urlencode(said)}" if said else "")
@@ -102,14 +105,14 @@ class Rest:
                 proxy=self._proxy,
                 server_hostname=known.tls_server_name,
                 allow_redirects=False,
-            ) as answer:
-                raw = await answer.read()
+            ) as response:
+                raw = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise ApiAway(f"{method} {url}: {error}") from error
-        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-            refusal = _REFUSALS.get(answer.status, ApiRefused)
-            raise refusal(answer.status, f"{method} {url}: {_message(raw)}")
-        return msgspec.json.decode(raw, type=dict[str, Any])
+        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+            refusal = _REFUSALS.get(response.status, ApiRefused)
+            raise refusal(response.status, f"{method} {url}: {_message(raw)}")
+        return answer.decode(raw)
 
     def _connected(self) -> aiohttp.ClientSession:
         """Return the session of the running loop."""

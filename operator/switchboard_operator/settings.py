@@ -32,7 +32,7 @@ from switchboard_policy.compiler.clients import (
     MODELS_MAX,
 )
 from switchboard_policy.compiler.world import Gateway
-from switchboard_policy.store.address import parse_address, unfit_for_users
+from switchboard_policy.store.address import parse_address
 from switchboard_policy.v1alpha1.common import DURATION_PATTERN, PATTERN_WORDS, duration_ms
 from switchboard_policy.v1alpha1.conditions import Reason
 
@@ -86,6 +86,14 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 class SettingsInvalid(Exception):
     """The settings cannot be used; the text names each field, its value and what to do."""
+
+
+def _both(flag: str) -> str:
+    variable = ENVIRONMENT_PREFIX + flag.removeprefix("--").replace("-", "_").upper()
+    return (
+        f"{flag} and {flag}-file are both set, in the file (url, urlFile), by flags, or by the "
+        f"environment ({variable}, {variable}_FILE): give one of them"
+    )
 
 
 class _Part(BaseModel):
@@ -171,15 +179,25 @@ class GatewaySettings(_Part):
 
 
 class RedisSettings(_Part):
-    """Where the store is; ``url`` may hold a password, so it comes from a Secret."""
+    """Where the store is; ``url`` may hold a password, so it comes from a Secret.
+
+    Or it is in ``url_file``, which may be replaced: then a new password needs no restart.
+    """
 
     url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
+    url_file: str = ""
 
     @field_validator("url")
     @classmethod
     def _url_is_one(cls, url: str) -> str:
         parse_address(url)
         return url
+
+    @model_validator(mode="after")
+    def _one_is_given(self) -> "RedisSettings":
+        if self.url_file and "url" in self.model_fields_set:
+            raise ValueError(_both("--redis-url"))
+        return self
 
 
 class LeaseSettings(_Part):
@@ -242,12 +260,14 @@ class SidecarRedisSettings(_Part):
     """How sidecars reach the store.
 
     ``address`` is the store's URL as pods elsewhere see it; its login is replaced by that of each
-    namespace's own user. "" is the operator's. ``url`` is used by all as it is instead: then no
-    users are made, and one namespace's sidecars may read what is another's.
+    namespace's own user. "" is the operator's. ``url``, or what ``url_file`` says, is used by all
+    as it is instead: then no users are made, and one namespace's sidecars may read what is
+    another's.
     """
 
     address: str = Field(default="", repr=False)
     url: str = Field(default="", repr=False)
+    url_file: str = ""
 
     @field_validator("address", "url")
     @classmethod
@@ -255,6 +275,12 @@ class SidecarRedisSettings(_Part):
         if url:
             parse_address(url)
         return url
+
+    @model_validator(mode="after")
+    def _one_is_given(self) -> "SidecarRedisSettings":
+        if self.url_file and self.url:
+            raise ValueError(_both("--sidecar-redis-url"))
+        return self
 
 
 class SidecarSettings(_Part):
@@ -314,7 +340,7 @@ class Settings(_Part):
         return self
 
     @model_validator(mode="after")
-    def _sidecars_have_a_gateway_and_a_store(self) -> "Settings":
+    def _sidecars_have_a_gateway(self) -> "Settings":
         said = self.sidecar
         if not said.enabled:
             return self
@@ -322,11 +348,6 @@ class Settings(_Part):
             raise ValueError(f"sidecar.gateway: there is no gateway {said.gateway}")
         if not self.admission.port:
             raise ValueError("sidecar.enabled needs admission.port: the same port injects them")
-        given = said.redis.url or said.redis.address
-        if not given and (wrong := unfit_for_users(self.redis.url)):
-            raise ValueError(
-                f"give sidecar.redis.address: the operator's URL is not for all, {wrong}"
-            )
         return self
 
     def worlds_gateways(self) -> list[Gateway]:
@@ -347,7 +368,9 @@ class Settings(_Part):
 
 
 #: A URL may hold a password, and so may what it is part of.
-_HIDDEN: Final = frozenset({"redis.url", "sidecar", "sidecar.redis.url", "sidecar.redis.address"})
+_HIDDEN: Final = frozenset(
+    {"redis", "redis.url", "sidecar", "sidecar.redis", "sidecar.redis.url", "sidecar.redis.address"}
+)
 
 #: Flag → where it goes in the file's form; the environment variable follows from the flag.
 _FLAGS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
@@ -357,7 +380,12 @@ _FLAGS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
         ("redis", "url"),
         "redis://, rediss://, or the address of Sentinels or of a Cluster",
     ),
+    "redis-url-file": (
+        ("redis", "urlFile"),
+        "file with that URL, in the place of --redis-url; it may be replaced: a mounted Secret",
+    ),
     "sidecar-redis-url": (("sidecar", "redis", "url"), "a URL that all sidecars have as it is"),
+    "sidecar-redis-url-file": (("sidecar", "redis", "urlFile"), "file with that URL, likewise"),
     "lease-name": (("lease", "name"), "name of the Lease"),
     "lease-duration": (("lease", "duration"), "how long others wait for a silent leader: 4s"),
     "lease-renew-deadline": (

@@ -46,9 +46,9 @@ class Users(Protocol):
 
 
 class Logins:
-    """The logins; ``address`` is the store's URL as namespaces see it.
+    """The logins; ``url`` returns the store's as namespaces see it, and raises AddressUnfit.
 
-    ``shared`` is a URL that all of them have as it is; then no users are made: ``own`` is False.
+    Without ``own`` all of them have it as it is, and no users are made.
     """
 
     def __init__(
@@ -56,15 +56,16 @@ class Logins:
         secrets: Secrets,
         users: Users,
         *,
-        address: str,
-        shared: str,
+        url: Callable[[], str],
+        own: bool,
         random_bytes: Callable[[int], bytes],
     ) -> None:
-        self.own = not shared
+        self.own = own
         self._secrets = secrets
         self._users = users
-        self._url = shared or address
+        self._url = url
         self._random_bytes = random_bytes
+        self._written: dict[str, str] = {}
 
     def user_of(self, namespace: str) -> str:
         """Return the name of a namespace's user."""
@@ -72,16 +73,21 @@ class Logins:
 
     def make(self, namespace: str) -> Mapping[str, bytes]:
         """Return what is kept in a Secret that is made anew. Raises OSError."""
-        return self._data(namespace, self._random_bytes(PASSWORD_BYTES).hex())
+        return self._data(namespace, self._random_bytes(PASSWORD_BYTES).hex(), self._url())
+
+    def is_current(self, namespace: str) -> bool:
+        """Say whether the Secret had the way to the store of this moment. Raises AddressUnfit."""
+        return self._written.get(namespace) == self._url()
 
     async def complete(self, namespace: str) -> None:
-        """Bring the Secret's way to the store up to date. Raises KubeError."""
+        """Bring the Secret's way to the store up to date. Raises KubeError, OSError."""
+        url = self._url()
         name = Name(namespace, SIDECAR_SECRET)
         record = await self._secrets.get_secret(name)
         if record is None:
             raise NotFound(404, f"Secret {name} is gone")
         password = _password(record.data) or self._random_bytes(PASSWORD_BYTES).hex()
-        wanted: Mapping[str, bytes] = self._data(namespace, password)
+        wanted: Mapping[str, bytes] = self._data(namespace, password, url)
         labelled = record.labels.get(SIDECAR_LABEL) == LABELLED
         if not labelled or any(record.data.get(key) != value for key, value in wanted.items()):
             # By the label the leader finds it.
@@ -89,6 +95,7 @@ class Logins:
                 name, wanted, version=record.version, labels={SIDECAR_LABEL: LABELLED}
             )
             log.info("Secret %s: wrote the way to the store", name)
+        self._written[namespace] = url
 
     async def names(self) -> frozenset[str]:
         """Return the users that the store knows. Raises ConnectionError."""
@@ -107,12 +114,12 @@ class Logins:
 
     async def drop(self, namespace: str) -> None:
         """Delete the user, and what the store has of the scope. Raises ConnectionError."""
+        self._written.pop(namespace, None)
         if self.own:
             await self._users.drop(self.user_of(namespace))
         await self._users.erase(namespace_scope(namespace))
 
-    def _data(self, namespace: str, password: str) -> dict[str, bytes]:
-        url = self._url
+    def _data(self, namespace: str, password: str, url: str) -> dict[str, bytes]:
         authorities = tls_files_of(url).authorities
         data: dict[str, bytes] = {}
         if authorities is not None and self.own:

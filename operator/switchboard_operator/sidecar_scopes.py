@@ -147,7 +147,7 @@ class SidecarScopes:
         self._away_until = float("-inf")
 
     def keyring(self, scope: str) -> Keyring:
-        """Return the keys of a scope of this set, or of one that was in it."""
+        """Return the keys of a scope of this set."""
         return self._keys[scope].keyring()
 
     def counts(self) -> Mapping[str, int]:
@@ -239,6 +239,7 @@ class SidecarScopes:
             if self._scopes.get(scope.namespace) is not scope:
                 return
             await scope.publication.mend(epoch, thoroughly=thoroughly)
+            await scope.publication.collect(epoch, now_s=self._clock.monotonic())
         await scope.planes.refresh()
         if self._leads():
             await scope.planes.forget_gone()
@@ -287,7 +288,9 @@ class SidecarScopes:
         self._listed = frozenset(await self._list())
         if not self._leads():
             # What another leader rotates and publishes is read anew.
-            self._scopes.clear()
+            async with self._writing:
+                for namespace in tuple(self._scopes):
+                    self._let_go(namespace)
             return
         now = self._clock.monotonic()
         for namespace in sorted((self._listed | self._labelled()) - self._scopes.keys()):
@@ -422,6 +425,16 @@ class SidecarScopes:
         if scope.used_at == now > scope.made_at + SHOWN_WITHIN_S and namespace not in self._listed:
             # Somebody deleted the Secret that pods there mount.
             await self._add(namespace)
+        elif self._scopes.get(namespace) is scope:
+            await self._lead_to_store(namespace)
+
+    async def _lead_to_store(self, namespace: str) -> None:
+        """Tell sidecars that run of a store that is elsewhere by now."""
+        try:
+            if not self._logins.is_current(namespace):
+                await self._logins.complete(namespace)
+        except (KubeError, OSError) as error:
+            self._tell_once(namespace, f"the sidecars of {namespace}: {error}")
 
     async def _has_pods(self, namespace: str) -> bool:
         return await self._cluster.any_pod(namespace, f"{INJECTED_LABEL}={LABELLED}")
@@ -429,7 +442,7 @@ class SidecarScopes:
     async def _retire(self, scope: _Scope, now: float) -> None:
         namespace = scope.namespace
         async with self._writing:
-            del self._scopes[namespace]
+            self._let_go(namespace)
             self._known.pop(namespace, None)
             self._gone = {
                 each: at for each, at in self._gone.items() if now - at < WATCHED_AFTER_S
@@ -437,8 +450,13 @@ class SidecarScopes:
             await self._logins.drop(namespace)
             await self._cluster.remove(CONFIG_MAPS, Name(namespace, SUMMARY))
             await self._cluster.remove(SECRETS, Name(namespace, SIDECAR_SECRET))
-            self._keys.pop(namespace_scope(namespace), None)
         log.info("%s: nobody has use for it any more", namespace_scope(namespace))
+
+    def _let_go(self, namespace: str) -> None:
+        """Forget a scope, while nothing is written there."""
+        scope = namespace_scope(namespace)
+        del self._scopes[namespace], self._keys[scope]
+        self._behind.store.let_go(scope)
 
     async def _refused(self, namespace: str, error: UsersRefused) -> None:
         what = f"the store refuses a user for the sidecars of namespace {namespace}: {error}"

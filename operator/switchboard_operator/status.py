@@ -267,6 +267,7 @@ def _stays_programmed(held: Status, report: ObjectReport, standing: Standing) ->
         and held.generation == report.generation
         and held.revision == str(standing.revision or "")
         and not standing.refused
+        and not standing.unsure
         and not standing.pending
     )
 

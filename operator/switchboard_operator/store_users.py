@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from switchboard_operator.errors import UsersRefused
 from switchboard_policy.store import CHANNELS, StoreRefused
-from switchboard_policy.store.address import Cluster, parse_address
 from switchboard_policy.store.connect import StoreClient
 from switchboard_policy.store.layout import channel_keys, pod_keys, read_fields
+from switchboard_policy.store.url_file import UrlFile
 
 #: The API server waits for five seconds at the webhook, which may wait for this.
 TIMEOUT_S: Final = 2.0
@@ -38,14 +38,13 @@ def rules(scope: str, password: str, *, sharded: bool = False) -> Sequence[str]:
 
 
 class StoreUsers:
-    """The users, by name; ``url`` is the operator's way to the store.
+    """The users, by name; ``store`` is the operator's way to it: a URL, or the file of one.
 
     Every call may raise ConnectionError, and UsersRefused, where the operator may not do this.
     """
 
-    def __init__(self, url: str) -> None:
-        self._client = StoreClient(url, timeout_s=TIMEOUT_S)
-        self._sharded = isinstance(parse_address(url), Cluster)
+    def __init__(self, store: str | UrlFile) -> None:
+        self._client = StoreClient(store, timeout_s=TIMEOUT_S)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -59,7 +58,7 @@ class StoreUsers:
 
     async def put(self, name: str, scope: str, password: str) -> None:
         """Make a user, or make it anew."""
-        said = rules(scope, password, sharded=self._sharded)
+        said = rules(scope, password, sharded=self._client.sharded)
         await self._everywhere("ACL", "SETUSER", name, *said)
 
     async def drop(self, name: str) -> None:

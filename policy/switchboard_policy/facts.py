@@ -6,7 +6,8 @@ regular expressions are RE2 and run in linear time, evaluation takes microsecond
 
 Nothing in an expression makes a value that is larger than a fact: texts and lists cannot be joined,
 and so there is neither ``map`` nor ``filter``, which join lists. A line of ``.map(a, a + a)`` would
-double the prompt each time, and end the process that routes for everybody.
+double the prompt each time, and end the process that routes for everybody. What an expression takes
+at worst is told when it is compiled: see ``costs``.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,9 @@ from typing import Any, Final
 
 from cel_expr_python import cel
 
+from switchboard_policy.costs.cost import Cost
+from switchboard_policy.costs.estimate import estimate
+from switchboard_policy.costs.tree import Node, read_tree
 from switchboard_policy.errors import ExpressionError
 
 _STRING = cel.Type.STRING
@@ -112,13 +116,14 @@ def _get(mapping: Mapping[str, str], key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A compiled condition. ``holds`` is None where the evaluation fails (a missing map key)."""
+    """A compiled condition, and what an evaluation costs at worst."""
 
     source: str
+    cost: Cost
     _compiled: cel.Expression
 
     def holds(self, facts: cel.Activation) -> bool | None:
-        """Evaluate: true, false, or None on an error."""
+        """Evaluate: true, false, or None where that fails (a missing map key)."""
         try:
             # An error is an ERROR value whose text is truthy: only the identity of a bool counts.
             outcome = self._compiled.eval(facts).value()
@@ -126,6 +131,10 @@ class Program:
             # The engine gives up at 10,000 steps, which nested loops over a caller's list can take.
             return None
         return outcome if outcome is True or outcome is False else None
+
+    def tree(self) -> Node:
+        """Return what the condition says, as a tree."""
+        return read_tree(self._compiled.serialize())
 
 
 class Facts:
@@ -165,7 +174,7 @@ class Facts:
         if compiled.return_type() != cel.Type.BOOL:
             name = compiled.return_type().name()
             raise ExpressionError(f"it is of type {name}, and not true or false")
-        return Program(source=source, _compiled=compiled)
+        return Program(source, estimate(compiled.serialize()), compiled)
 
     def bind(self, values: Mapping[str, Any]) -> cel.Activation:
         """Bind the facts' values for any number of evaluations."""

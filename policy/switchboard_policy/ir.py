@@ -33,14 +33,18 @@ Task = Literal[
 SelectBy = Literal["Complexity", "Quality", "Task", "Neighbours", "Classifier", "Bandit"]
 
 
-class HeaderMatch(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class _Part(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A part of an entry. Entries are trees: the garbage collector need not look at them."""
+
+
+class HeaderMatch(_Part, frozen=True):
     """A header (name in lower case) that must be there, and equal ``value`` if that is given."""
 
     name: str
     value: str | None = None
 
 
-class Match(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Match(_Part, frozen=True):
     """Fields that must all hold; of a list, any one entry does.
 
     ``tokens_min`` and ``tokens_max`` are inclusive bounds of the estimated prompt tokens.
@@ -59,14 +63,14 @@ class Match(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     arms: tuple[str, ...] = ()
 
 
-class Member(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Member(_Part, frozen=True):
     """A backend of a tier, by ``namespace/name``; ``weight`` is its share of the requests."""
 
     backend: str
     weight: int | None = None
 
 
-class HashKey(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class HashKey(_Part, frozen=True):
     """What a Hash balance hashes.
 
     ``header`` is the name (lower case) if source is header; ``prefix_bytes`` is how much of the
@@ -78,14 +82,14 @@ class HashKey(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     prefix_bytes: int = 0
 
 
-class Scorer(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Scorer(_Part, frozen=True):
     """One of the scorers of a Scorers balance; it counts in proportion to its weight."""
 
     by: ScoreBy
     weight: int = 1
 
 
-class Balance(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Balance(_Part, frozen=True):
     """How a tier picks among the endpoints that may serve."""
 
     by: BalanceBy = "Latency"
@@ -93,7 +97,7 @@ class Balance(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     scorers: tuple[Scorer, ...] = ()
 
 
-class Spill(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Spill(_Part, frozen=True):
     """Thresholds past which the next tier takes a tier's requests; None sets none."""
 
     queue_wait_ms: int | None = None
@@ -101,7 +105,7 @@ class Spill(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     ttft_ms: int | None = None
 
 
-class Tier(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Tier(_Part, frozen=True):
     """Backends that are tried together, before those of the next tier."""
 
     name: str
@@ -110,7 +114,7 @@ class Tier(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     spill: Spill | None = None
 
 
-class Asked(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Asked(_Part, frozen=True):
     """A model that the gateway asks a question of its own; ``instructions`` are added to that.
 
     ``backend`` is "" where the one that was named may not serve: then there is no answer.
@@ -121,14 +125,14 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     instructions: str = ""
 
 
-class Judge(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Judge(_Part, frozen=True):
     """A model that says how good an answer is; from ``min_permille`` on it is good enough."""
 
     asked: Asked
     min_permille: int = 600
 
 
-class Bandit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Bandit(_Part, frozen=True):
     """How a select learns which tier pays: a tier's quality, less its cost times a weight.
 
     The cost is that of the request as a share of the dearest tier's. At most ``explore_permille``
@@ -141,7 +145,7 @@ class Bandit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     min_quality_permille: int = 0
 
 
-class Select(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Select(_Part, frozen=True):
     """Which of a rule's tiers, from the weakest to the strongest, a request starts with.
 
     ``thresholds_permille`` rise, one fewer than tiers; without them ``strong_share_permille`` of
@@ -167,7 +171,7 @@ class Select(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     sticky: bool = True
 
 
-class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Intent(_Part, frozen=True):
     """What a request may want: it is like one of the examples by this cosine at least."""
 
     name: str
@@ -175,7 +179,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     threshold_permille: int = 400
 
 
-class Cascade(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Cascade(_Part, frozen=True):
     """The tiers are asked from the first on until an answer passes all checks that are said.
 
     ``confidence_permille`` is the least mean probability of the answer's tokens, ``agreement`` the
@@ -197,7 +201,7 @@ class Cascade(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     send_unjudged: bool = True
 
 
-class Ensemble(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Ensemble(_Part, frozen=True):
     """So many backends answer, and the judge's choice goes out, or without one the most common.
 
     A request whose answers are foreseen to cost more than ``max_cost_picodollars`` is answered by
@@ -209,7 +213,7 @@ class Ensemble(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     max_cost_picodollars: int | None = None
 
 
-class Mirror(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Mirror(_Part, frozen=True):
     """A backend that gets a share of the requests once more, whose answers nobody sees.
 
     All pods together spend ``max_cost_picodollars`` an hour on it at most.
@@ -221,14 +225,14 @@ class Mirror(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     judge: Asked | None = None
 
 
-class Review(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Review(_Part, frozen=True):
     """Answers are marked for review, and told to a webhook: with the texts only if so said."""
 
     webhook: str
     texts: bool = False
 
 
-class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Rule(_Part, frozen=True):
     """The first rule whose ``match`` and ``when`` both hold decides the tiers, in order.
 
     At most one of ``select``, ``cascade`` and ``ensemble`` is said.
@@ -245,7 +249,7 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     review: Review | None = None
 
 
-class Guardrail(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Guardrail(_Part, frozen=True):
     """A hard limit: while ``when`` holds ("" always does), the backends named may not serve.
 
     ``require`` was evaluated by the compiler: ``forbids`` lists the backends, among those that
@@ -258,7 +262,7 @@ class Guardrail(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     when: str = ""
 
 
-class Hedge(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Hedge(_Part, frozen=True):
     """When a silent attempt is joined by another, for at most a share of the requests.
 
     ``after_ms`` 0 is the 95th percentile of what such requests have taken of late.
@@ -268,14 +272,14 @@ class Hedge(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     budget_permille: int = 20
 
 
-class Arm(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Arm(_Part, frozen=True):
     """One side of a comparison, and its share of the callers."""
 
     name: str
     weight: int = 1
 
 
-class Learning(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Learning(_Part, frozen=True):
     """Decisions are logged, and rated: by callers, and a share of them by ``judge``.
 
     ``texts`` are kept in the log if so said. All pods together spend
@@ -288,9 +292,7 @@ class Learning(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     judge_max_cost_picodollars: int = 0
 
 
-class Policy(
-    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag="policy"
-):
+class Policy(_Part, frozen=True, tag="policy"):
     """A compiled RoutingPolicy.
 
     ``models`` are public names, exact or with a trailing ``*``. ``namespace_rank`` (lower wins)
@@ -317,7 +319,7 @@ class Policy(
     learning: Learning | None = None
 
 
-class Capabilities(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Capabilities(_Part, frozen=True):
     """What a model can do; ``None`` restricts nothing."""
 
     apis: tuple[Api, ...] | None = None
@@ -328,7 +330,7 @@ class Capabilities(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     max_output_tokens: int | None = None
 
 
-class Pricing(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Pricing(_Part, frozen=True):
     """Prices in picodollars (10⁻¹² US dollars) a token: "0.05" dollars a million is 50,000."""
 
     input_picodollars: int = 0
@@ -336,7 +338,7 @@ class Pricing(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     output_picodollars: int = 0
 
 
-class Timeouts(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Timeouts(_Part, frozen=True):
     """Bounds of one attempt, in milliseconds."""
 
     connect_ms: int = 2_000
@@ -345,7 +347,7 @@ class Timeouts(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     total_ms: int = 300_000
 
 
-class Probe(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Probe(_Part, frozen=True):
     """What each endpoint is asked for, by GET, to see whether it is well; ``path`` is absolute."""
 
     path: str
@@ -355,7 +357,7 @@ class Probe(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     healthy_after: int = 1
 
 
-class Breaker(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Breaker(_Part, frozen=True):
     """When an endpoint's failures leave it out, and for how long; the rate is in thousandths."""
 
     consecutive_failures: int = 5
@@ -363,7 +365,7 @@ class Breaker(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     open_for_ms: int = 10_000
 
 
-class Health(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Health(_Part, frozen=True):
     """How it is told that an endpoint is unwell; without a ``probe`` only by its answers.
 
     One that is new or well again comes to its full share in ``slow_start_ms``.
@@ -374,7 +376,7 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     slow_start_ms: int = 30_000
 
 
-class Telemetry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Telemetry(_Part, frozen=True):
     """Where an engine tells of its load: a Prometheus page at an absolute path, read so often."""
 
     engine: EngineKind
@@ -382,16 +384,14 @@ class Telemetry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     interval_ms: int = 1_000
 
 
-class Queue(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Queue(_Part, frozen=True):
     """How many requests wait in a data plane while all endpoints are at their limit, how long."""
 
     max_waiting: int = 100
     max_wait_ms: int = 10_000
 
 
-class Backend(
-    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag="backend"
-):
+class Backend(_Part, frozen=True, tag="backend"):
     """A compiled ModelBackend.
 
     ``url`` is the base to which ``/chat/completions`` is appended. For an external backend it is
@@ -425,16 +425,14 @@ class Backend(
     quality: tuple[tuple[str, int], ...] = ()
 
 
-class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Endpoint(_Part, frozen=True):
     """One address (``10.0.0.7:8000``, ``[fd00::7]:8000``) of a backend and where it is."""
 
     address: str
     zone: str = ""
 
 
-class Endpoints(
-    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag="endpoints"
-):
+class Endpoints(_Part, frozen=True, tag="endpoints"):
     """The addresses of a service backend that are ready to serve, sorted by address.
 
     Where none is, those that still serve while they terminate, and ``terminating`` says so.
@@ -445,9 +443,7 @@ class Endpoints(
     terminating: bool = False
 
 
-class Credential(
-    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag="credential"
-):
+class Credential(_Part, frozen=True, tag="credential"):
     """A sealed API key: ``sealed`` is nonce and AES-256-GCM ciphertext under key ``key_id``.
 
     The additional data are the scope, the backend's UID and the URL's origin, so a credential
@@ -459,9 +455,7 @@ class Credential(
     sealed: bytes
 
 
-class Client(
-    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag="client"
-):
+class Client(_Part, frozen=True, tag="client"):
     """Who may call by a key: ``digest`` is its keyed hash (hex) under key ``key_id`` of the scope.
 
     ``models`` are public names, exact or with a trailing ``*``; without any, all may be used.

@@ -32,10 +32,14 @@ class Keys(NamedTuple):
     open: bool
 
 
+_NO_KEYS: Final = Keys(frozenset(), open=False)
+
+
 class _Ways:
     """The ways in which an expression names a key of a map."""
 
     def __init__(self, fact: str) -> None:
+        self._name: Final = fact.rpartition(".")[2]
         place = r"\s*\.\s*".join(map(re.escape, fact.split(".")))
         self._fact: Final = re.compile(rf"\b{place}\b")
         self._keyed: Final = (
@@ -46,6 +50,8 @@ class _Ways:
 
     def keys_in(self, source: str) -> Keys:
         """Return the keys that an expression names."""
+        if self._name not in source:
+            return _NO_KEYS
         found = [one.group("key") for way in self._keyed for one in way.finditer(source)]
         mentions = len(self._fact.findall(_STRINGS.sub("''", source)))
         return Keys(frozenset(found), open=mentions > len(found))

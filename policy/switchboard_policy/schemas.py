@@ -3,7 +3,7 @@
 A schema comes from the author of a policy, what is checked from a model, and neither may hold the
 process up. References stay inside the schema: nothing is ever fetched. Patterns run in linear
 time, on automata of bounded size. A schema whose references multiply is refused, and so is one that
-nests too deep.
+nests too deep. What a check takes at worst is told for each character of the answer.
 """
 
 from collections.abc import Iterable
@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from switchboard_policy.costs.patterns import measure_pattern
 from switchboard_policy.errors import ExpressionError
 
 SCHEMA_CHARS_MAX: Final = 64 * 1024
@@ -22,6 +23,13 @@ SUBSCHEMAS_MAX: Final = 10_000
 DEPTH_MAX: Final = 100
 AUTOMATON_BYTES_MAX: Final = 1024 * 1024
 SCHEMAS_KEPT: Final = 256
+#: What a check takes at worst for each character of JSON, measured: whatever the schema, for each
+#: subschema, for keywords that take more, and for each value of an enum.
+CHECK_NS: Final = 50
+SUBSCHEMA_NS: Final = 5
+KEYWORDS_NS: Final = {"const": 100, "contains": 100, "multipleOf": 600, "uniqueItems": 200}
+SCALAR_NS: Final = 1
+VALUE_NS: Final = 80
 
 #: Keywords whose value is an object of schemas, by names of the author's.
 _BY_NAME: Final = ("properties", "patternProperties", "dependentSchemas", "dependencies")
@@ -38,10 +46,11 @@ class _Validator(Protocol):
 
 
 class Schema:
-    """A compiled schema."""
+    """A compiled schema; ``ns`` is what a check takes at worst for each character."""
 
-    def __init__(self, source: str, validator: _Validator) -> None:
+    def __init__(self, source: str, validator: _Validator, ns: int) -> None:
         self.source: Final = source
+        self.ns: Final = ns
         self._validator: Final = validator
 
     def holds(self, value: object) -> bool:
@@ -68,7 +77,8 @@ def compile_schema(source: str) -> Schema:
         raise ExpressionError(f"it is no JSON: {error}") from error
     if not isinstance(value, dict | bool):
         raise ExpressionError("it is no JSON Schema: neither an object nor true or false")
-    _Extent(cast("object", value)).measure()
+    extent = _Extent(cast("object", value))
+    extent.measure()
     # Six megabytes that only those who check schemas need.
     from jsonschema_rs import RegexOptions, validator_for  # noqa: PLC0415
 
@@ -79,13 +89,17 @@ def compile_schema(source: str) -> Schema:
         )
     except ValueError as error:
         raise ExpressionError(str(error).strip().replace("\n\n", "; ")) from error
-    return Schema(source, validator)
+    return Schema(source, validator, extent.ns)
 
 
 class _Extent:
-    """Counts the subschemas of a schema, written out; what recurs is counted once a round."""
+    """Counts the subschemas of a schema, written out; what recurs is counted once a round.
+
+    ``ns`` is what they take together, with their patterns.
+    """
 
     def __init__(self, root: object) -> None:
+        self.ns = CHECK_NS
         self._root = root
         self._known: dict[str, int] = {}
 
@@ -96,6 +110,7 @@ class _Extent:
             raise ExpressionError(
                 f"its references written out, it has {count} subschemas, more than {SUBSCHEMAS_MAX}"
             )
+        self.ns += count * SUBSCHEMA_NS
 
     def _count(self, schema: object, depth: int) -> int:
         if depth > DEPTH_MAX:
@@ -107,6 +122,7 @@ class _Extent:
         fields = cast("dict[str, object]", schema)
         if any(word in fields for word in _MOVED) or (schema is not self._root and "$id" in fields):
             raise ExpressionError("only $ref to a place in the same schema is understood (#/…)")
+        self.ns += _keywords_ns(fields)
         inner = [value for name, value in fields.items() if name not in _NO_SCHEMAS]
         for keyword in _BY_NAME:
             named = fields.get(keyword)
@@ -122,6 +138,25 @@ class _Extent:
             target = _resolve(self._root, reference)
             self._known[reference] = self._count(target, depth + 1)
         return self._known[reference]
+
+
+def _keywords_ns(schema: dict[str, object]) -> int:
+    ns = sum(KEYWORDS_NS.get(keyword, 0) for keyword in schema)
+    ns += sum(measure_pattern(one).ns for one in _patterns_in(schema))
+    values = schema.get("enum")
+    if isinstance(values, list):
+        known = cast("list[object]", values)
+        each_ns = VALUE_NS if any(isinstance(one, list | dict) for one in known) else SCALAR_NS
+        ns += each_ns * len(known)
+    return ns
+
+
+def _patterns_in(schema: dict[str, object]) -> Iterable[str]:
+    pattern, named = schema.get("pattern"), schema.get("patternProperties")
+    if isinstance(pattern, str):
+        yield pattern
+    if isinstance(named, dict):
+        yield from cast("dict[str, object]", named)
 
 
 def _resolve(root: object, reference: str) -> object:

@@ -10,7 +10,7 @@ import aiohttp
 
 from cluster.control_plane import ControlPlane
 
-WAIT_S: Final = 60
+WAIT_S: Final = 120
 
 
 class Api:

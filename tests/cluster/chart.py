@@ -19,7 +19,7 @@ RELEASE = "sb"
 NAMESPACE = "switchboard"
 STORE = ("--set", "redis.url=redis://redis:6379/0")
 """The least that has to be said."""
-SECONDS = 180
+SECONDS = 600
 
 JsonObject = dict[str, Any]
 

@@ -34,10 +34,10 @@ GIVEN = "SWITCHBOARD_TEST_KUBECONFIG"
 ASSETS = "KUBEBUILDER_ASSETS"
 ADMIN = "admin"
 SERVICE_ACCOUNT = "system:serviceaccount:"
-KUBECTL_SECONDS = 60
-KIND_SECONDS = 300
-DOCKER_SECONDS = 10
-START_SECONDS = 90
+KUBECTL_SECONDS = 300
+KIND_SECONDS = 600
+DOCKER_SECONDS = 60
+START_SECONDS = 300
 RSA_BITS = 2048
 SELDOM_COLLECTED = {"GOGC": "400"}
 """Go looks for garbage a quarter as often: a sixth less of a core, for some more memory."""
@@ -236,6 +236,12 @@ class ControlPlane:
         found: list[JsonObject] = self._calls().get_all(kind, namespace)["items"]
         return found
 
+    def may(
+        self, user: str, verb: str, resource: str, *, name: str = "", namespace: str = ""
+    ) -> bool:
+        """Say whether a user may do this with ``RESOURCE.GROUP``. Raises ApiFailed."""
+        return self._calls().may(user, verb, resource, name=name, namespace=namespace)
+
     def create_namespace(
         self, prefix: str = "test", labels: Mapping[str, str] | None = None
     ) -> str:
@@ -250,7 +256,7 @@ class ControlPlane:
     def install_kinds(self, folder: Path) -> None:
         """Install the CustomResourceDefinitions of a folder; return once they are served."""
         self.kubectl("apply", "--server-side", "-f", str(folder))
-        served = ("wait", "--for=condition=Established", "--timeout=30s", "-f", str(folder))
+        served = ("wait", "--for=condition=Established", "--timeout=120s", "-f", str(folder))
         self.kubectl(*served)
 
     def _calls(self) -> Objects:

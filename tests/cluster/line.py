@@ -18,8 +18,15 @@ from cluster.processes import ChildProcess, free_port, pause
 from cluster.redis_server import RedisServer
 
 COMMAND = [sys.executable, "-m", "switchboard_cli"]
-WAIT_S = 20.0
+WAIT_S = 60.0
 POLL_S = 0.05
+BUSY = 5
+STALL_S = 10.0
+"""A machine that tests are run on has other things to do, and stands still at times."""
+PATIENT = {"connect": "30s", "firstToken": "60s", "idle": "60s"}
+"""Timeouts of a model that is not late, whatever the machine does."""
+STEADY_LEASE = {"duration": "16s", "renewDeadline": "12s", "retry": "1s"}
+"""No such time makes a leader lose its Lease, and another need not wait for long."""
 NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Whom plain HTTP trusts. To load the system's authorities takes 30 ms of a core a request."""
 
@@ -39,7 +46,7 @@ class Running:
         body = {"model": model, "messages": [{"role": "user", "content": text}]}
         said = {name.replace("_", "-"): value for name, value in headers.items()}
         url = f"{self.url}/v1/chat/completions"
-        return httpx2.post(url, json=body, headers=said, timeout=30, verify=NOBODY)
+        return httpx2.post(url, json=body, headers=said, timeout=WAIT_S, verify=NOBODY)
 
     def answerer(self, model: str, **headers: str) -> str:
         """Return the name of the fake model that answers, or the status if none does."""
@@ -50,15 +57,15 @@ class Running:
 
     def ready(self) -> Mapping[str, Any]:
         """Return what /readyz says."""
-        found: Mapping[str, Any] = httpx2.get(f"{self.admin}/readyz", verify=NOBODY).json()
+        found: Mapping[str, Any] = look(f"{self.admin}/readyz").json()
         return found
 
 
 class Line:
     """One gateway, or more, with everything that it needs, in a namespace of its own.
 
-    ``redis_url`` is where the planes look for the store, if not at ``redis`` itself. The processes
-    are ``forked``, or executed as in a cluster.
+    ``redis_url`` is where the planes look for the store, if not at ``redis`` itself, or the file
+    that says it. The processes are ``forked``, or executed as in a cluster.
     """
 
     def __init__(
@@ -67,7 +74,7 @@ class Line:
         plane: ControlPlane,
         redis: RedisServer,
         *,
-        redis_url: str = "",
+        redis_url: str | Path = "",
         gateways: Sequence[str] = ("default",),
         forked: bool = True,
     ) -> None:
@@ -75,7 +82,8 @@ class Line:
         self.folder = folder
         self.plane = plane
         self.redis = redis
-        self.redis_url = redis_url or redis.url
+        flag = "--redis-url-file" if isinstance(redis_url, Path) else "--redis-url"
+        self._store = (flag, str(redis_url or redis.url))
         self.gateways = gateways
         self.label = {"line": folder.name.replace("_", "-").strip("-")[:40]}
         self.namespace = plane.create_namespace("line", labels=self.label)
@@ -98,11 +106,11 @@ class Line:
             for name in self.gateways
         ]
         config = self.folder / "operator.json"
-        config.write_text(json.dumps({"gateways": gateways}))
+        config.write_text(json.dumps({"gateways": gateways, "lease": STEADY_LEASE}))
         port = free_port()
         operator = self._start(
             "operator",
-            *("operator", "--config", config, "--redis-url", self.redis_url),
+            *("operator", "--config", config, *self._store),
             *("--namespace", self.namespace, "--kubeconfig", self.plane.kubeconfig()),
             *("--admin-host", "127.0.0.1", "--admin-port", str(port), *flags),
         )
@@ -118,7 +126,7 @@ class Line:
         running = Running(
             process=self._start(
                 name,
-                *("dataplane", "--redis-url", self.redis_url, "--scope", f"gw/{gateway}"),
+                *("dataplane", *self._store, "--scope", f"gw/{gateway}"),
                 *("--scope-key-file", self.scope_key_file(gateway), "--pod-name", name),
                 *("--state-dir", self.folder / f"state-{name}", "--grace-s", "0"),
                 *("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}", *flags),
@@ -185,6 +193,16 @@ class Line:
         return self._stack.enter_context(
             ChildProcess([*COMMAND, *arguments], log=log, forked=self._forked)
         )
+
+
+def look(url: str) -> httpx2.Response:
+    """Get a page of a process of ours, which may take its time."""
+    return httpx2.get(url, timeout=WAIT_S, verify=NOBODY)
+
+
+def patience_s(promised_s: float) -> float:
+    """Return how long something may take here that takes so long on a machine of its own."""
+    return BUSY * promised_s + STALL_S
 
 
 def eventually(ask: Callable[[], T | None], *, what: str, timeout_s: float = WAIT_S) -> T:

@@ -15,10 +15,14 @@ from urllib.parse import urlencode
 import urllib3
 from kubernetes import client, config
 
-ANSWER_SECONDS = 60
-KIND_SECONDS = 5
+ANSWER_SECONDS = 120
+KIND_SECONDS = 60
+AGAIN_SECONDS = 0.1
 GROUPS = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 APPLY = "application/apply-patch+yaml"
+YAML = "application/yaml"
+"""Of what is JSON, the client would make JSON once more."""
+REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 APPLIED_BY = {"fieldManager": "kubectl", "fieldValidation": "Strict"}
 """As ``kubectl apply --server-side`` does."""
 
@@ -68,13 +72,27 @@ class Objects:
         path = place.path(metadata["name"], metadata.get("namespace", "default"))
         self._call("PATCH", f"{path}?{urlencode(APPLIED_BY)}", body=manifest)
 
+    def may(
+        self, user: str, verb: str, resource: str, *, name: str = "", namespace: str = ""
+    ) -> bool:
+        """Say whether a user may do this with ``RESOURCE.GROUP``. Raises ApiFailed."""
+        plural, _, group = resource.partition(".")
+        asked = {"verb": verb, "group": group, "resource": plural}
+        asked |= {"name": name, "namespace": namespace}
+        spec = {"user": user, "resourceAttributes": asked}
+        about = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+        found = self._call("POST", REVIEWS, body={**about, "spec": spec}, content_type=YAML)
+        return bool(found["status"]["allowed"])
+
     def _place(self, kind: str) -> Place:
         # Kinds come to be while tests run, and are told of a moment after they are served.
         until = time.monotonic() + KIND_SECONDS
         while kind not in self._places:
             self._places = dict(self._discover())
-            if kind not in self._places and time.monotonic() > until:
-                raise ApiFailed(f"the API server has no kind {kind!r}")
+            if kind not in self._places:
+                if time.monotonic() > until:
+                    raise ApiFailed(f"the API server has no kind {kind!r}")
+                time.sleep(AGAIN_SECONDS)
         return self._places[kind]
 
     def _discover(self) -> Iterator[tuple[str, Place]]:
@@ -103,23 +121,34 @@ class Objects:
         *,
         body: Mapping[str, Any] | None = None,
         accept: str = "application/json",
+        content_type: str = APPLY,
     ) -> JsonObject:
-        headers = {"Accept": accept} | ({"Content-Type": APPLY} if body else {})
+        headers = {"Accept": accept} | ({"Content-Type": content_type} if body else {})
         if token := self._configuration.get_api_key_with_prefix("BearerToken"):
             headers["Authorization"] = token
-        url, told = f"{self._configuration.host}{path}", f"{method} {path}"
+        told, said = f"{method} {path}", None if body is None else json.dumps(body)
+        until = time.monotonic() + ANSWER_SECONDS
+        status, raw = self._answer(method, path, headers, said, told=told)
+        # A server that has too much to do, or sets up a kind, asks whoever calls to come again.
+        while status == HTTPStatus.TOO_MANY_REQUESTS and time.monotonic() < until:
+            time.sleep(AGAIN_SECONDS)
+            status, raw = self._answer(method, path, headers, said, told=told)
+        if status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
+            raise ApiFailed(f"{told}: {status} {raw.decode(errors='replace')}")
+        found: JsonObject = json.loads(raw)
+        return found
+
+    def _answer(
+        self, method: str, path: str, headers: Mapping[str, str], body: str | None, *, told: str
+    ) -> tuple[int, bytes]:
         try:
             answer = self._rest.request(
                 method,
-                url,
+                f"{self._configuration.host}{path}",
                 headers=headers,
-                body=None if body is None else json.dumps(body),
+                body=body,
                 _request_timeout=ANSWER_SECONDS,
             )
-            raw: bytes = answer.read()
+            return answer.status, answer.read()
         except (urllib3.exceptions.HTTPError, client.ApiException) as error:
             raise ApiFailed(f"{told}: {error}") from error
-        if answer.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
-            raise ApiFailed(f"{told}: {answer.status} {raw.decode(errors='replace')}")
-        found: JsonObject = json.loads(raw)
-        return found

@@ -1,6 +1,7 @@
 """Child processes for tests: logged, signalled like real peers, and never left behind."""
 
 import http.client
+import itertools
 import os
 import random
 import signal
@@ -21,10 +22,14 @@ LOOPBACK = "127.0.0.1"
 PORTS = range(10_000, 30_000)
 """Below the ports that the kernel gives to outgoing connections, so none of those takes one."""
 PORT_TRIES = 100
+_ports = itertools.cycle(random.sample(PORTS, len(PORTS)))
 POLL_SECONDS = 0.02
 POLL_MAX_SECONDS = 0.25
 WAITED_SHARE = 0.05
-PROBE_SECONDS = 1.0
+PROBE_SECONDS = 5.0
+WAIT_SECONDS = 120.0
+"""For a program to start, or to end: of no interest, but that it comes to pass. A machine that
+tests are run on has a dozen of them to start, and stands still at times."""
 LOG_TAIL_LINES = 40
 MEASURED = {"COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"}
 """Set where the lines that run are counted: of processes that are executed, not forked."""
@@ -40,9 +45,8 @@ class StartFailed(Exception):
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nothing listens on."""
-    for _ in range(PORT_TRIES):
-        port = random.choice(PORTS)
+    """A TCP port of the loopback address that nothing listens on; none is given out twice."""
+    for port in itertools.islice(_ports, PORT_TRIES):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -148,7 +152,9 @@ class ChildProcess:
     def log_tail(self, lines: int = LOG_TAIL_LINES) -> str:
         return "\n".join(self.log_text().splitlines()[-lines:])
 
-    def wait_until(self, ready: Callable[[], bool], *, what: str, timeout_s: float = 30) -> None:
+    def wait_until(
+        self, ready: Callable[[], bool], *, what: str, timeout_s: float = WAIT_SECONDS
+    ) -> None:
         """Poll ``ready``; raises StartFailed when the child ends first or the time is up."""
         began = time.monotonic()
         while not ready():
@@ -159,15 +165,17 @@ class ChildProcess:
                 raise StartFailed(self._complaint(f"no {what} within {timeout_s} s"))
             pause(waited_s)
 
-    def wait_for_port(self, port: int, *, timeout_s: float = 30) -> None:
+    def wait_for_port(self, port: int, *, timeout_s: float = WAIT_SECONDS) -> None:
         self.wait_until(lambda: port_open(port), what=f"port {port}", timeout_s=timeout_s)
 
-    def wait_for_http(self, url: str, *, status: int = 200, timeout_s: float = 30) -> None:
+    def wait_for_http(
+        self, url: str, *, status: int = 200, timeout_s: float = WAIT_SECONDS
+    ) -> None:
         """Wait until a GET of ``url`` answers with ``status``."""
         ready = f"{status} from {url}"
         self.wait_until(lambda: http_status(url) == status, what=ready, timeout_s=timeout_s)
 
-    def wait_for_log(self, text: str, *, timeout_s: float = 30) -> None:
+    def wait_for_log(self, text: str, *, timeout_s: float = WAIT_SECONDS) -> None:
         self.wait_until(lambda: text in self.log_text(), what=f"{text!r}", timeout_s=timeout_s)
 
     def pause(self) -> None:
@@ -182,7 +190,7 @@ class ChildProcess:
         if self.running:
             self._child.send_signal(signal.SIGTERM)
 
-    def wait(self, *, timeout_s: float = 30) -> int:
+    def wait(self, *, timeout_s: float = WAIT_SECONDS) -> int:
         """The exit status; raises subprocess.TimeoutExpired."""
         return self._child.wait(timeout_s)
 
@@ -193,7 +201,7 @@ class ChildProcess:
         self._release()
         return status
 
-    def stop(self, *, grace_s: float = 10) -> int:
+    def stop(self, *, grace_s: float = 30) -> int:
         """SIGTERM, then SIGKILL after ``grace_s``; nothing of the group stays. Exit status."""
         self.resume()
         self.interrupt()

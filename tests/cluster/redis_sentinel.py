@@ -19,10 +19,13 @@ from cluster.tls import Authority, Certificate
 SENTINELS: Final = 3
 QUORUM: Final = 2
 SERVICE: Final = "main"
-#: Sentinels call a primary dead that was silent for this long.
+#: Sentinels call a primary dead that was silent for this long, once a test has them watch it.
 DOWN_AFTER_MS: Final = 500
+#: Before that no stall of the machine is a death.
+UNWATCHED_MS: Final = 600_000
 FAILOVER_TIMEOUT_MS: Final = 2_000
-READY_SECONDS: Final = 20
+#: Sentinels that stood still for 2 s themselves do nothing for 30 s (their "tilt").
+READY_SECONDS: Final = 300
 
 Client = Any
 
@@ -127,7 +130,7 @@ class SentinelRedis:
                 asked: Client = client
                 try:
                     _, found = asked.sentinel_get_master_addr_by_name(SERVICE)
-                except redis.ConnectionError:
+                except (redis.ConnectionError, redis.TimeoutError):
                     continue
                 return next(each for each in self.servers if each.port == int(found))
         raise AssertionError("no Sentinel answers")
@@ -145,6 +148,13 @@ class SentinelRedis:
             replica.config_set("masterauth", "wrong")
             primary.execute_command("CLIENT", "KILL", "TYPE", "replica")
             self._await(lambda: replica.info("replication")["master_link_status"] == "down")
+
+    def watch(self, *, down_after_ms: int = DOWN_AFTER_MS) -> None:
+        """Have a primary replaced that dies, or hangs, from now on."""
+        for port in self.ports:
+            with redis.Redis(LOOPBACK, port, **self._login(), **self._tls()) as client:
+                asked: Client = client
+                asked.sentinel_set(SERVICE, "down-after-milliseconds", down_after_ms)
 
     def await_failover(self, dead: RedisServer) -> None:
         """Wait until the Sentinels have promoted the other server, and it takes writes."""
@@ -187,7 +197,7 @@ class SentinelRedis:
             f"bind {LOOPBACK}",
             f"dir {folder}",
             f"sentinel monitor {SERVICE} {LOOPBACK} {self.servers[0].port} {QUORUM}",
-            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
+            f"sentinel down-after-milliseconds {SERVICE} {UNWATCHED_MS}",
             f"sentinel failover-timeout {SERVICE} {FAILOVER_TIMEOUT_MS}",
             *(self.users.lines() if self.users else ()),
             *(self._tls_lines(port) if self._certificate else (f"port {port}",)),
@@ -210,7 +220,7 @@ class SentinelRedis:
         )
 
     def _login(self, user: str = "administrator") -> dict[str, Any]:
-        said: dict[str, Any] = {"socket_timeout": 2, "retry": None, "decode_responses": True}
+        said: dict[str, Any] = {"socket_timeout": 30, "retry": None, "decode_responses": True}
         if self.users:
             said |= {"username": user, "password": self.users.password}
         return said
@@ -229,7 +239,7 @@ class SentinelRedis:
     def _complete(self) -> bool:
         try:
             return self._replica_follows() and all(map(self._knows_all, self.ports))
-        except (redis.ConnectionError, redis.ResponseError):
+        except redis.RedisError:
             return False
 
     def _replica_follows(self) -> bool:

@@ -23,7 +23,7 @@ from cluster.tls import Certificate
 NAMES = ("redis-server", "valkey-server")
 COMMAND_LINES = ("redis-cli", "valkey-cli")
 CLUSTER_NODES = 3
-CLUSTER_SECONDS = 30
+CLUSTER_SECONDS = 120
 ANSWERS_OF_A_RUNNING_SERVER = (b"+PONG", b"-NOAUTH")
 
 
@@ -89,7 +89,7 @@ class RedisServer:
             ],
             log=self.folder / "redis.log",
         )
-        self._child.wait_until(self._answers, what="answer to PING", timeout_s=10)
+        self._child.wait_until(self._answers, what="answer to PING")
         return self
 
     def stop(self) -> None:
@@ -184,7 +184,7 @@ class RedisCluster:
         self._ask(other, "CLUSTER", "SETSLOT", str(slot), "IMPORTING", home_id)
         self._ask(home, "CLUSTER", "SETSLOT", str(slot), "MIGRATING", other_id)
         keys = self._ask(home, "CLUSTER", "GETKEYSINSLOT", str(slot), "1000").splitlines()
-        place = (LOOPBACK, str(other.port), "", "0", "5000")
+        place = (LOOPBACK, str(other.port), "", "0", "60000")
         self._ask(home, "MIGRATE", *place, "KEYS", *keys)
         for node in (other, home):
             self._ask(node, "CLUSTER", "SETSLOT", str(slot), "NODE", other_id)

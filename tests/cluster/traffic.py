@@ -21,7 +21,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, An
 LOOK_S: Final = 0.05
 CHUNK: Final = 64 * 1024
 #: A caller's patience; no request here is to take as long.
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 60.0
 
 
 class Thread:
@@ -35,7 +35,7 @@ class Thread:
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run to the end of a coroutine."""
-        return asyncio.run_coroutine_threadsafe(main, self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(main, self._loop).result(120)
 
     def start(self, main: Coroutine[Any, Any, None]) -> None:
         """Begin a coroutine."""

@@ -95,7 +95,12 @@ def deployment(name: str, *, namespace: str = "ai") -> JsonObject:
         "args": ["-c", _RUN, "--listen=0.0.0.0:8000", "--any-model", "--ttft-ms=20"],
         "ports": [{"name": "http", "containerPort": 8000}],
         "resources": {"requests": {"cpu": "50m"}},
-        "readinessProbe": {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 1},
+        "readinessProbe": {
+            "httpGet": {"path": "/health", "port": "http"},
+            "periodSeconds": 1,
+            "timeoutSeconds": 10,
+            "failureThreshold": 10,
+        },
     }
     labels = {"app": name}
     spec = {"terminationGracePeriodSeconds": 1, "containers": [container]}

@@ -47,7 +47,7 @@ def wait_for_rollouts(world: World) -> None:
     for team in TEAMS:
         status = ("rollout", "status", "deployment/application", "-n", team, "--timeout=20s")
         rolled_out = partial(world.cluster.api.try_kubectl, *status)
-        world.until(lambda: rolled_out().returncode == 0, f"rollout of {team}", within_s=300)  # noqa: B023
+        world.until(lambda: rolled_out().returncode == 0, f"rollout of {team}", within_s=900)  # noqa: B023
 
 
 def pods(world: World, team: str, application: str = "application") -> list[JsonObject]:

@@ -26,7 +26,8 @@ NAMESPACE: Final = "switchboard"
 URL: Final = "http://switchboard.switchboard.svc/v1"
 INSIDE: Final = Path(__file__).parent / "inside"
 CALLERS: Final = "/api/v1/namespaces/e2e/pods/callers:8080/proxy"
-WAIT_S: Final = 60.0
+WAIT_S: Final = 240.0
+"""What is waited for comes in seconds, on a machine that has time for it."""
 PLANES: Final = ("operator", "gateway")
 NEXT: Final = {"switchboard.dev/e2e-release": parts.SECOND}
 """Annotations that the next chart puts on the pods of both planes, by its defaults."""
@@ -112,7 +113,7 @@ class World:
 
     def wait_for(self, condition: str, what: str, *, namespace: str = NAMESPACE) -> None:
         """``kubectl wait`` for a condition. Raises KubectlFailed."""
-        wait = ("wait", f"--for={condition}", "-n", namespace, "--timeout=50s")
+        wait = ("wait", f"--for={condition}", "-n", namespace, f"--timeout={WAIT_S:.0f}s")
         self.kubectl(*wait, *what.split())
 
     def wait_for_models(self, namespace: str) -> None:

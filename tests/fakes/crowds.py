@@ -52,7 +52,7 @@ def own_tasks() -> int:
     return sum("switchboard_dataplane" in code.co_filename for code in codes)
 
 
-async def idle(gw: Gateway, *, within_s: float = 5.0) -> None:
+async def idle(gw: Gateway, *, within_s: float = 30.0) -> None:
     """Wait until nothing is in flight, kept for anybody, waited for, or served."""
     signals = gw.plane.in_force.signals
     await until(lambda: not len(gw.plane.live), within_s=within_s)

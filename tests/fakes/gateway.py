@@ -139,7 +139,7 @@ def channel_of(entry: ir.Entry) -> Channel:
     return "endpoints" if isinstance(entry, ir.Endpoints) else "policy"
 
 
-async def until(holds: Callable[[], bool], *, within_s: float = 5.0) -> None:
+async def until(holds: Callable[[], bool], *, within_s: float = 30.0) -> None:
     """Wait until something holds; fail where it never does."""
     async with asyncio.timeout(within_s):
         while not holds():  # noqa: ASYNC110 - what is waited for has no event of its own
@@ -190,8 +190,12 @@ async def gateway(
 
 
 def external(name: str, url: str, **fields: Any) -> ir.Backend:
-    """A backend ``ai/NAME`` at a fake upstream, with short timeouts."""
-    timeouts = {"connect_ms": 500, "first_token_ms": 400, "idle_ms": 400, "total_ms": 5_000}
+    """A backend ``ai/NAME`` at a fake upstream, with timeouts that no busy machine reaches.
+
+    A test of what is late gives the late backend a short one.
+    """
+    timeouts = dict.fromkeys(("connect_ms", "first_token_ms", "idle_ms"), 20_000)
+    timeouts["total_ms"] = 60_000
     timeouts |= fields.pop("timeouts", {})
     return backend_entry(
         name, url=f"{url}/v1", model="fake-model", timeouts=ir.Timeouts(**timeouts), **fields

@@ -67,7 +67,7 @@ class RawCaller:
 
     async def ended(self) -> bool:
         """Say whether the gateway ends the connection without another word, soon."""
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             return await self.reader.read() == b""
 
     async def _chunks(self) -> AsyncGenerator[bytes]:

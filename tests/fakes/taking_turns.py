@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import Any
 
 import orjson
 
 from fakes.gateway import STREAM_HEAD, http, read_request, said
+from fakes.virtual_time import now_s
 
 #: What an answer may be: bytes to say, None to break the connection off, or silence.
 Turn = bytes | None | float
@@ -29,7 +29,7 @@ class TakingTurns:
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.seen.append(await read_request(reader))
-        self.seen_at.append(monotonic())
+        self.seen_at.append(now_s())
         turn = self.turns[min(len(self.seen), len(self.turns)) - 1]
         if isinstance(turn, float):
             with suppress(TimeoutError):

@@ -88,7 +88,7 @@ async def read_answer(pieces: Iterable[bytes | None], *, pour: bool = False) -> 
 
     reading = asyncio.create_task(read())
     one.transport.feed(*pieces)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         failure = (await asyncio.gather(reading, return_exceptions=True))[0]
     await turns()
     seen = exchange.result() if exchange.exception() is None else None

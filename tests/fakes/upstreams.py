@@ -155,7 +155,7 @@ async def forward(one: Conversation) -> None:
         both.create_task(_pipe(reader, one.writer))
 
 
-def endpoint_at(url: str, *, host: str = "", connect_ms: int = 2_000) -> Endpoint:
+def endpoint_at(url: str, *, host: str = "", connect_ms: int = 20_000) -> Endpoint:
     """An endpoint of the backend ``ai/one``; with ``host`` it is that of a Service."""
     entry = backend("one", timeouts=ir.Timeouts(connect_ms=connect_ms))
     running = snapshot(policy("chat", rule("default", tier("only", "one"))), entry)
@@ -185,7 +185,7 @@ async def post(
     bound: Bound | None = None,
 ) -> UpstreamResponse:
     """Send a request; the head of its answer has come when this returns."""
-    own = bound or bound_in(10.0)
+    own = bound or bound_in(60.0)
     try:
         return await upstream.send(
             endpoint, "/chat/completions", headers=headers, body=body, bound=own
@@ -225,7 +225,7 @@ async def leaving_nothing(make: Callable[[], Upstream]) -> AsyncGenerator[Upstre
 
 
 @asynccontextmanager
-async def nothing_left(*, within_s: float = 2.0) -> AsyncGenerator[None]:
+async def nothing_left(*, within_s: float = 30.0) -> AsyncGenerator[None]:
     """Check that the block leaves no task running and no socket open."""
     tasks: set[asyncio.Task[Any] | None] = {*asyncio.all_tasks()}
     sockets = _sockets()

@@ -4,7 +4,8 @@ Code under test sleeps and times out as ever, and the test takes no time. What g
 (``asyncio.to_thread``) is done at once instead, so a test is the same each time.
 
 Over sockets between parts of one process it works as well: what was written has arrived when there
-is nothing else to do, or does within the blink that ``SocketTimeLoop`` really waits for it.
+is nothing else to do, or does within the blink that ``SocketTimeLoop`` really waits for it: the
+longer, the further its clock is to jump.
 """
 
 import asyncio
@@ -14,8 +15,11 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any, Final
 
-#: How long a loop with sockets really waits for them before its clock jumps.
+#: How long a loop with sockets really waits for them before its clock jumps, at least and at most,
+#: and for each second that it jumps.
 BLINK_S: Final = 0.0001
+BLINK_MAX_S: Final = 0.02
+BLINK_SHARE: Final = 0.005
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -31,7 +35,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         if not ready and self._blink_s:
             # Not the selector's own waiting: it knows no less than a millisecond.
             time.sleep(self._blink_s)
-            ready = super().select(0)
+            ready = super().select(min(timeout * BLINK_SHARE, BLINK_MAX_S) // 0.001 * 0.001)
         if not ready and timeout > 0:
             # A little more, or rounding may leave the timer a hair's breadth away for ever.
             self.now_s += timeout + 1e-9
@@ -64,6 +68,11 @@ class SocketTimeLoop(VirtualTimeLoop):
 
     def __init__(self) -> None:
         super().__init__(BLINK_S)
+
+
+def now_s() -> float:
+    """The time of the loop that runs, which may be one whose clock jumps."""
+    return asyncio.get_running_loop().time()
 
 
 async def eventually(

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 
 from cluster.control_plane import KubectlFailed
-from cluster.line import Running, eventually
+from cluster.line import WAIT_S, Running, eventually, look
 from cluster.processes import free_port
 from integration.operator_bench import OperatorBench
 
@@ -22,7 +22,8 @@ SPEC_CHANGES = (
     'request.operation != "UPDATE" || '
     "(object.spec != oldObject.spec && !has(object.metadata.deletionTimestamp))"
 )
-FAST = {"settle": "1s", "keepOldFor": "2s"}
+FAST = {"settle": "8s", "keepOldFor": "8s"}
+"""Faster than in a cluster, and no faster than an API server hears of what was written."""
 EDITS, DELETIONS = "edits.switchboard.dev", "deletions.switchboard.dev"
 
 
@@ -61,7 +62,8 @@ class AdmissionBench:
         common = {
             "admissionReviewVersions": ["v1"],
             "sideEffects": "None",
-            "timeoutSeconds": 5,
+            # A replica that stands still answers in the end.
+            "timeoutSeconds": 30,
             "clientConfig": {"url": f"https://127.0.0.1:{replica.port}/validate"},
             "namespaceSelector": {
                 "matchLabels": {"kubernetes.io/metadata.name": self.bench.namespace}
@@ -134,6 +136,14 @@ class AdmissionBench:
             what="a denial",
         )
 
+    def await_asked(self, replica: "Replica") -> None:
+        """Wait until the API server asks this replica, and no other any more."""
+        before = replica.denied()
+        eventually(
+            lambda: self.apply(BAD, "--dry-run=server").returncode and replica.denied() > before,
+            what="a denial by this replica",
+        )
+
     def try_apply(self, manifest: str, *flags: str) -> subprocess.CompletedProcess[str]:
         """Run ``kubectl apply -f -``, whatever comes of it."""
         return self.plane.try_kubectl("apply", "-f", "-", *flags, input=manifest)
@@ -187,15 +197,21 @@ class Replica:
             content=body,
             headers={"Content-Type": "application/json"},
             verify=trust,
-            timeout=10,
+            timeout=WAIT_S,
         )
 
     def metric(self, name: str) -> float:
         """Return a metric of this replica; 0 if it is not there."""
-        for line in httpx2.get(f"{self.running.admin}/metrics").text.splitlines():
+        for line in look(f"{self.running.admin}/metrics").text.splitlines():
             if line.startswith(f"{name} "):
                 return float(line.rpartition(" ")[2])
         return 0.0
+
+    def denied(self) -> float:
+        """Return how many policies it has denied."""
+        return self.metric(
+            'switchboard_operator_admission_reviews_total{kind="RoutingPolicy",outcome="denied"}'
+        )
 
     def certificate(self) -> str:
         """Return the certificate that it shows, as PEM."""

@@ -16,10 +16,12 @@ from fakes import gateway
 from fakes.loopback import GUARD
 from fakes.upstreams import leaving_nothing
 from switchboard_dataplane import app
+from switchboard_dataplane.sources import redis_source
 from switchboard_dataplane.upstream.aiohttp_upstream import AiohttpUpstream
 from switchboard_dataplane.upstream.http1 import Http1Upstream
 from switchboard_dataplane.upstream.tls import tls_context
 from switchboard_dataplane.upstream.transport import Upstream
+from switchboard_operator import publisher, store_users
 
 REPO = Path(__file__).parents[2]
 
@@ -38,6 +40,18 @@ def addresses(*, api_server_is_ours: bool) -> tuple[str, ...]:
         if os.environ.get("CI"):
             raise
         return ()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient_clients() -> Iterator[None]:
+    """Let clients of the store in this process wait: not for each of their calls is tried again.
+
+    What a store does that hangs is tested with the product's own patience.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (publisher, redis_source, store_users):
+            patch.setattr(module, "TIMEOUT_S", 30.0)
+        yield
 
 
 @pytest.fixture(scope="session")

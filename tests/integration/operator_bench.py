@@ -13,13 +13,14 @@ import redis
 import yaml
 
 from cluster.control_plane import SERVICE_ACCOUNT, ControlPlane
-from cluster.line import Running, eventually
+from cluster.line import STEADY_LEASE, WAIT_S, Running, eventually
 from cluster.processes import ChildProcess, free_port
 from cluster.redis_server import RedisServer
 
 CHARTS = Path(__file__).parents[1] / "golden" / "chart"
 RIGHTS = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
 RELEASE_NAMESPACE = "switchboard"
+GROUP = "switchboard.dev"
 
 Json = dict[str, Any]
 
@@ -30,6 +31,7 @@ def chart_rights(case: str, namespaces: Mapping[str, str]) -> Iterator[Json]:
     for before, after in namespaces.items():
         text = text.replace(f"namespace: {before}\n", f"namespace: {after}\n")
         text = text.replace(f"namespace: {before}}}", f"namespace: {after}}}")
+        text = text.replace(f'"{before}"', f'"{after}"')
         text = re.sub(rf"(switchboard-operator\S*)-{before}(?=[\n\]])", rf"\1-{after}", text)
     for found in yaml.safe_load_all(text):
         if found and found["kind"] in RIGHTS:
@@ -55,9 +57,16 @@ class OperatorBench:
         self.watched: list[str] = []
         self.more: Json = {}
         """What else the configuration of a replica that is started next says."""
+        self.lease: Json = STEADY_LEASE
+        """The terms of its Lease; without any they are the product's own."""
         self.gateway: Json = {"name": "default", "admit": "Selector", "selector": label}
+        self.user = f"{SERVICE_ACCOUNT}{self.system}:switchboard-operator"
         self._grant("cluster-wide", {RELEASE_NAMESPACE: self.system})
-        self._client: redis.Redis = self._stack.enter_context(redis.Redis.from_url(store.url))
+        self.await_right("list", f"modelbackends.{GROUP}")
+        self.await_right("create", "leases.coordination.k8s.io", namespace=self.system)
+        self._client: redis.Redis = self._stack.enter_context(
+            redis.Redis.from_url(store.url, socket_timeout=WAIT_S, socket_connect_timeout=WAIT_S)
+        )
 
     def close(self) -> None:
         """End every process."""
@@ -70,23 +79,36 @@ class OperatorBench:
         self.watched = [self.namespace, *others]
         renamed = {RELEASE_NAMESPACE: self.system, "team-a": self.namespace, "team-b": others[0]}
         self._grant("two-namespaces", renamed)
+        self.await_right("list", f"modelbackends.{GROUP}", there=False)
+        for namespace in self.watched:
+            self.await_right("list", f"modelbackends.{GROUP}", namespace=namespace)
+
+    def await_right(
+        self, verb: str, resource: str, *, name: str = "", namespace: str = "", there: bool = True
+    ) -> None:
+        """Wait until the operator has a right, or not: the API server hears of roles by watches."""
+        eventually(
+            lambda: (
+                self.plane.may(self.user, verb, resource, name=name, namespace=namespace) == there
+            ),
+            what=f"the right to {verb} {resource}: {there}",
+        )
 
     def start(self, *, wait: bool = True, pod: str = "") -> Running:
         """Start a replica as the chart's ServiceAccount; wait until it has published."""
         config = self.folder / "operator.yaml"
-        said = {"gateways": [self.gateway], "watchNamespaces": self.watched, **self.more}
-        config.write_text(json.dumps(said))
-        user = f"{SERVICE_ACCOUNT}{self.system}:switchboard-operator"
+        said = {"gateways": [self.gateway], "watchNamespaces": self.watched, "lease": self.lease}
+        config.write_text(json.dumps(said | self.more))
         port = free_port()
         process = self._process(
             "operator",
             *("-m", "switchboard_operator", "--config", config, "--redis-url", self.redis.url),
-            *("--namespace", self.system, "--kubeconfig", self.plane.kubeconfig(user)),
+            *("--namespace", self.system, "--kubeconfig", self.plane.kubeconfig(self.user)),
             *("--admin-host", "127.0.0.1", "--admin-port", str(port), "--pod-name", pod),
         )
         admin = f"http://127.0.0.1:{port}"
         if wait:
-            process.wait_for_http(f"{admin}/readyz", timeout_s=60)
+            process.wait_for_http(f"{admin}/readyz")
         return Running(process=process, url=admin, admin=admin)
 
     def scope_key_file(self) -> bytes:
@@ -129,7 +151,7 @@ class OperatorBench:
             *("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}", *flags),
         )
         running = Running(process, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}")
-        process.wait_for_http(f"{running.admin}/readyz", timeout_s=60)
+        process.wait_for_http(f"{running.admin}/readyz")
         return running
 
     def apply(self, *objects: Mapping[str, Any]) -> None:
@@ -163,7 +185,7 @@ class OperatorBench:
             same = all(found.get(key) == value for key, value in wanted.items())
             return found if same and found.get("observedGeneration") == generation else None
 
-        return eventually(there, what=f"{kind} {name}: {of} {wanted}", timeout_s=30)
+        return eventually(there, what=f"{kind} {name}: {of} {wanted}")
 
     def digests(self, channel: str = "policy") -> dict[str, str]:
         """Return what the store's manifest says: object to digest."""
@@ -210,15 +232,14 @@ class OperatorBench:
         """Return the store's key of an object of the bench's namespace."""
         return f"{kind}/{self.namespace}/{name}"
 
-    def await_key(self, key: str, *, there: bool = True, timeout_s: float = 20) -> None:
+    def await_key(self, key: str, *, there: bool = True) -> None:
         """Wait until the store has an object, or has it no more."""
         eventually(
             lambda: (key in self.digests()) == there,
             what=f"{key} in the store: {there}",
-            timeout_s=timeout_s,
         )
 
-    def lease(self) -> Json:
+    def held_lease(self) -> Json:
         """Return the operators' Lease."""
         return self.plane.get("lease", "switchboard-operator", namespace=self.system)
 

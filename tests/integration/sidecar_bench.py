@@ -93,6 +93,8 @@ class SidecarBench:
         """Have the API server ask a replica about pods, as the chart says."""
         made = rendered("MutatingWebhookConfiguration")
         for webhook in made["webhooks"]:
+            # A replica that stands still answers in the end.
+            webhook["timeoutSeconds"] = 30
             webhook["clientConfig"] = {"url": f"https://127.0.0.1:{port}/mutate"}
             webhook["namespaceSelector"]["matchLabels"] = {"bench": self.name}
         made["metadata"] = {"name": self.name}
@@ -138,7 +140,6 @@ class SidecarBench:
         eventually(
             lambda: set(self.manifest(namespace)) == OWN,
             what=f"the scope of {namespace}",
-            timeout_s=30,
         )
 
     def keys(self, namespace: str) -> list[bytes]:
@@ -165,37 +166,44 @@ class SidecarBench:
             assert operator.process.running, operator.process.log_text()
             return self.secret(namespace)["scope-key.json"] != before
 
-        eventually(turned, what=f"the next key of {namespace}", timeout_s=60)
+        eventually(turned, what=f"the next key of {namespace}", timeout_s=120)
 
     def create(self, namespace: str, pod: Json, *flags: str) -> str:
         """Create a pod; return what kubectl said of its failure, "" if it is there."""
         said = json.dumps({**pod, "metadata": {"namespace": namespace, **pod["metadata"]}})
         return self.plane.try_kubectl("create", "-f", "-", *flags, input=said).stderr
 
-    def await_created(self, namespace: str, pod: Json) -> None:
-        """Create a pod, once the API server knows whom to trust."""
+    def await_created(self, namespace: str, pod: Json, *flags: str) -> None:
+        """Create a pod, once the API server knows whom to trust and the store answers."""
         until = time.monotonic() + WAIT_S
-        while said := self.create(namespace, pod):
+        while said := self.create(namespace, pod, *flags):
             assert time.monotonic() < until, said
+
+    def mount(self, namespace: str) -> Path:
+        """Bring the Secret's files to where a sidecar has them, as kubelet does; return where."""
+        folder = self.folder / f"sidecar-{namespace}"
+        folder.mkdir(exist_ok=True)
+        found = self.await_secret(namespace)
+        for name in ("scope-key.json", "redis-url"):
+            (folder / f"..{name}").write_bytes(found[name])
+            (folder / f"..{name}").rename(folder / name)
+        return folder
 
     def start_sidecar(self, namespace: str, *flags: str | Path) -> Running:
         """Start a data plane with what the Secret has, as the injected container does."""
-        found = self.await_secret(namespace)
-        folder = self.folder / f"sidecar-{namespace}"
-        folder.mkdir()
-        (folder / "scope-key.json").write_bytes(found["scope-key.json"])
+        folder = self.mount(namespace)
         port, admin = free_port(), free_port()
         process = ChildProcess(
             [
                 *(sys.executable, "-m", "switchboard_dataplane"),
-                *("--redis-url", found["redis-url"].decode(), "--scope", f"ns/{namespace}"),
+                *("--redis-url-file", folder / "redis-url", "--scope", f"ns/{namespace}"),
                 *("--scope-key-file", folder / "scope-key.json", "--pod-name", "app-1"),
                 *("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"),
                 *("--grace-s", "0", "--state-dir", folder / "state", *flags),
             ],
             log=self.folder / f"sidecar-{namespace}.log",
         )
-        process.wait_for_http(f"http://127.0.0.1:{admin}/readyz", timeout_s=60)
+        process.wait_for_http(f"http://127.0.0.1:{admin}/readyz")
         return Running(process, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}")
 
 

@@ -7,22 +7,25 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import httpx2
 import pytest
 
 from cluster.control_plane import ControlPlane
-from cluster.line import NOBODY, Running, eventually
+from cluster.line import PATIENT, Running, eventually, look, patience_s
 from cluster.redis_server import RedisServer
 from fakes.manifests import external, policy
 from integration.operator_bench import OperatorBench
 
 AUDIENCE = "switchboard"
-WAIT_MAX_S = 4.0
-"""Three seconds, and some for the machine."""
+WAIT_MAX_S = 3.0
 FORGOTTEN_MAX_S = 60.0
 LEADER_MAX_S = 15.0
+"""What is promised of a machine of one's own; this one may take several times as long."""
+
+pytestmark = pytest.mark.timeout(600)
 
 
 class Callers:
@@ -44,6 +47,13 @@ class Callers:
         asked = ("create", "token", name, "-n", self.bench.namespace, "--audience", audience)
         return self.bench.plane.kubectl(*asked).strip()
 
+    def told(self, plane: Running, token: str) -> tuple[int, str]:
+        """Call until somebody has said who it is: on a machine that stands still nobody may."""
+        away = (503, "access_unavailable")
+        return eventually(
+            lambda: said if (said := self.call(plane, token)) != away else None, what="an answer"
+        )
+
     def call(self, plane: Running, token: str) -> tuple[int, str]:
         """Return the status, and the code of the refusal or who it was."""
         answer = plane.chat("chat", authorization=f"Bearer {token}")
@@ -63,7 +73,7 @@ def client_of(plane: Running, decision: str) -> str:
     url = f"{plane.admin}/decisions"
 
     def there() -> dict[str, Any] | None:
-        lines = httpx2.get(url, verify=NOBODY).text.splitlines()
+        lines = look(url).text.splitlines()
         return next((one for one in map(json.loads, lines) if one["id"] == decision), None)
 
     return str(eventually(there, what="the decision").get("client", ""))
@@ -87,7 +97,7 @@ def callers(
         gold = policy("chat", "a", when="client.tier == 'gold'")
         gold["spec"]["learning"] = {}
         try:
-            bench.apply(external("a", bench.start_fake("a")), gold)
+            bench.apply(external("a", bench.start_fake("a"), timeouts=PATIENT), gold)
             yield Callers(bench), redis
         finally:
             bench.close()
@@ -121,7 +131,7 @@ def test_a_service_account_is_known_by_its_token(
     name = ours.make()
     token = ours.token(name)
     for pod in pods:
-        assert ours.call(pod, token) == (200, f"{ours.bench.namespace}/{name}")
+        assert ours.told(pod, token) == (200, f"{ours.bench.namespace}/{name}")
         answer = pod.chat("chat", authorization=f"Bearer {token}")
         assert answer.headers["x-switchboard-rule"] == "conditional"
 
@@ -133,23 +143,23 @@ def test_no_other_token_is_let_in(ours: Callers, pods: list[Running], operator: 
     head, _, signature = token.rpartition(".")
     forged = f"{head}.{signature[::-1]}"
     for wrong in (elsewhere, forged, f"{head}.", "a.b.c", "e30.e30.e30"):
-        assert ours.call(pods[0], wrong) == (401, "invalid_api_key")
+        assert ours.told(pods[0], wrong) == (401, "invalid_api_key")
     assert pods[0].chat("chat").json()["error"]["code"] == "missing_api_key"
     picky = ours.token(ours.make("picky"))
-    assert ours.call(pods[0], picky) == (403, "model_not_allowed")
+    assert ours.told(pods[0], picky) == (403, "model_not_allowed")
     plane = ours.bench.plane
     stranger = plane.create_namespace("stranger")
     account = {"apiVersion": "v1", "kind": "ServiceAccount"}
     plane.apply({**account, "metadata": {"name": "one", "namespace": stranger}})
     asked = ("create", "token", "one", "-n", stranger, "--audience", AUDIENCE)
-    assert ours.call(pods[0], plane.kubectl(*asked).strip()) == (403, "client_not_admitted")
+    assert ours.told(pods[0], plane.kubectl(*asked).strip()) == (403, "client_not_admitted")
 
 
 def test_nothing_of_a_token_is_in_redis_or_in_a_log(
     ours: Callers, pods: list[Running], operator: Running
 ) -> None:
     token = ours.token(ours.make())
-    assert ours.call(pods[0], token)[0] == 200
+    assert ours.told(pods[0], token)[0] == 200
     stored = ours.bench.everything_stored()
     logs = [each.process.log_text() for each in (*pods, operator)]
     for part in token.split("."):
@@ -161,11 +171,11 @@ def test_while_no_operator_runs_strangers_are_refused_in_seconds_and_the_known_g
     ours: Callers, pods: list[Running], operator: Running
 ) -> None:
     known, new = ours.token(ours.make()), ours.token(ours.make())
-    assert ours.call(pods[0], known)[0] == 200
+    assert ours.told(pods[0], known)[0] == 200
     operator.process.kill()
     status, took_s = ours.seconds(pods[0], new)
     assert status == 503
-    assert took_s < WAIT_MAX_S
+    assert took_s < patience_s(WAIT_MAX_S)
     assert ours.call(pods[0], known)[0] == 200
     answer = pods[0].chat("chat", authorization=f"Bearer {new}")
     assert answer.json()["error"]["code"] == "access_unavailable"
@@ -186,8 +196,13 @@ def test_the_next_leader_answers_where_the_last_one_died(
         new = ours.token(ours.make())
         operator.process.kill()
         began = time.monotonic()
-        eventually(lambda: ours.call(pods[0], new)[0] == 200, what="the next leader's answer")
-        assert time.monotonic() - began < LEADER_MAX_S
+        answered = partial(ours.call, pods[0], new)
+        eventually(
+            lambda: answered()[0] == 200,
+            what="the next leader's answer",
+            timeout_s=patience_s(LEADER_MAX_S),
+        )
+        assert time.monotonic() - began < patience_s(LEADER_MAX_S)
         assert 'token_reviews_total{outcome="admitted"}' in metrics(standby)
     finally:
         standby.process.stop()
@@ -195,7 +210,7 @@ def test_the_next_leader_answers_where_the_last_one_died(
 
 def metrics(running: Running) -> str:
     with suppress(httpx2.HTTPError):
-        return str(httpx2.get(f"{running.admin}/metrics", verify=NOBODY).text)
+        return look(f"{running.admin}/metrics").text
     return ""
 
 
@@ -207,12 +222,12 @@ def test_a_store_that_hangs_stops_strangers_alone(
 ) -> None:
     redis = callers[1]
     known, new = ours.token(ours.make()), ours.token(ours.make())
-    assert ours.call(pods[0], known)[0] == 200
+    assert ours.told(pods[0], known)[0] == 200
     redis.pause()
     try:
         status, took_s = ours.seconds(pods[0], new)
         assert status == 503
-        assert took_s < WAIT_MAX_S
+        assert took_s < patience_s(WAIT_MAX_S)
         assert ours.call(pods[0], known)[0] == 200
     finally:
         redis.resume()
@@ -224,13 +239,13 @@ def test_a_deleted_service_account_is_refused_within_a_minute(
 ) -> None:
     name = ours.make()
     token = ours.token(name)
-    assert ours.call(pods[0], token)[0] == 200
+    assert ours.told(pods[0], token)[0] == 200
     ours.bench.delete("serviceaccount", name)
     began = time.monotonic()
     eventually(
         lambda: ours.call(pods[0], token) == (401, "invalid_api_key"),
         what="a refusal",
-        timeout_s=FORGOTTEN_MAX_S,
+        timeout_s=patience_s(FORGOTTEN_MAX_S),
     )
     record_property("measured", f"a deleted ServiceAccount: {time.monotonic() - began:.0f} s")
 
@@ -239,7 +254,7 @@ def test_a_token_made_before_is_asked_about_by_a_pod_that_is_new(
     ours: Callers, pods: list[Running], operator: Running
 ) -> None:
     token = ours.token(ours.make())
-    assert ours.call(pods[0], token)[0] == 200
+    assert ours.told(pods[0], token)[0] == 200
     new = ours.bench.start_data_plane("pod-3", "--access", "tokens")
-    assert ours.call(new, token)[0] == 200
+    assert ours.told(new, token)[0] == 200
     new.process.stop()

@@ -10,13 +10,17 @@ import httpx2
 import pytest
 
 from cluster.control_plane import ControlPlane
-from cluster.line import eventually
+from cluster.line import eventually, look
+from cluster.meters import cpu_s
 from cluster.redis_server import RedisServer
 from fakes.manifests import external, policy
 from integration.admission_bench import AdmissionBench, Replica
 from integration.operator_bench import OperatorBench
 
 Json = dict[str, Any]
+
+JUDGED_MAX_S = 5.0
+"""The chart has the API server wait for so long."""
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +92,7 @@ def test_a_bad_object_is_denied_where_it_is_applied_with_every_field_and_fix(
     assert "NotFound" in there.stderr
     told = f"denied RoutingPolicy {bench.bench.namespace}/denied: spec.guardrails[0].require"
     assert told in leader.process.log_text()
-    name = 'switchboard_operator_admission_reviews_total{kind="RoutingPolicy",outcome="denied"}'
-    assert leader.metric(name) >= 1
+    assert leader.denied() >= 1
 
 
 def test_a_dry_run_is_judged_as_the_real_thing(bench: AdmissionBench) -> None:
@@ -161,17 +164,13 @@ def test_a_replica_that_does_not_lead_answers_the_same(
     try:
         assert standby.certificate() == leader.certificate()
         bench.point_at(standby)
-        reviews = 'switchboard_operator_admission_reviews_total{kind="RoutingPolicy",outcome='
-        eventually(
-            lambda: bench.apply(bad("x")).returncode and standby.metric(f'{reviews}"denied"}}'),
-            what="a denial by the standby",
-        )
+        bench.await_asked(standby)
         assert "Warning: BackendNotFound" in bench.apply(policy("y", "nowhere")).stderr
         assert standby.metric("switchboard_operator_leader") == 0
         assert leader.metric("switchboard_operator_leader") == 1
     finally:
         bench.point_at(leader)
-        bench.await_calls()
+        bench.await_asked(leader)
         standby.process.stop()
 
 
@@ -209,10 +208,10 @@ def test_an_operator_says_when_its_certificate_expires(leader: Replica) -> None:
     name = "switchboard_operator_admission_certificate_expiry_timestamp_seconds"
     days = (leader.metric(name) - time.time()) / 86_400
     assert 89 < days < 91
-    assert "[+] admission" in httpx2.get(f"{leader.running.admin}/readyz").text
+    assert "[+] admission" in look(f"{leader.running.admin}/readyz").text
 
 
-def test_a_large_policy_is_judged_in_time(bench: AdmissionBench) -> None:
+def test_a_large_policy_is_judged_in_time(bench: AdmissionBench, leader: Replica) -> None:
     names = [f"b{number}" for number in range(24)]
     large = policy("large", *names)
     route = large["spec"]["rules"][0]["route"]
@@ -221,8 +220,9 @@ def test_a_large_policy_is_judged_in_time(bench: AdmissionBench) -> None:
         {"name": f"r{number}", "when": f"request.tokens > {number}", "route": {"tiers": tiers}}
         for number in range(40)
     ] + [{"name": "last", "route": {"tiers": tiers}}]
-    began = time.monotonic()
+    before = cpu_s(leader.process.pid)
     done = bench.apply(large, "--server-side", "--dry-run=server")
     assert done.returncode == 0, done.stderr
     assert "more findings" in done.stderr
-    assert time.monotonic() - began < 10
+    # Of a core, not by the clock: its neighbours take their time.
+    assert cpu_s(leader.process.pid) - before < JUDGED_MAX_S

@@ -10,10 +10,13 @@ import httpx2
 import pytest
 
 from cluster.control_plane import ControlPlane, Program
-from cluster.line import Line, Running, eventually
+from cluster.line import PATIENT, Line, Running, eventually, look, patience_s
 from cluster.processes import ChildProcess
 from cluster.redis_server import RedisServer
 from fakes.manifests import external, policy
+from switchboard_dataplane.sources.disk import DiskSnapshot
+from switchboard_policy.seal import read_keyring
+from switchboard_policy.store import CHANNELS
 
 CRDS = Path(__file__).parents[2] / "crds"
 BYSTANDERS = 20
@@ -21,8 +24,7 @@ HANG_S = 20.0
 """Longer than the Lease lasts, and than any call of the operator's may take."""
 CALM_S = 6.0
 """Longer than the operator's upkeep takes to come round."""
-SAVED_S = 2.0
-"""Twice the time in which a data plane writes at most one snapshot."""
+ENDED_MAX_S = 5.0
 REQUESTS = 50
 SAME_POD = ("--pod-name", "operator-0")
 """A container of the same Pod need not wait for the Lease of a killed one."""
@@ -43,7 +45,6 @@ class Struck:
         eventually(
             lambda: self.data_plane.answerer("chat") == wanted,
             what=f"answered by {wanted}",
-            timeout_s=30,
         )
 
     def statuses(self) -> Mapping[str, str]:
@@ -64,6 +65,9 @@ class Struck:
         return self.statuses()
 
 
+pytestmark = pytest.mark.timeout(900)
+
+
 @pytest.fixture(scope="module")
 def struck(
     control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
@@ -81,8 +85,8 @@ def struck(
         line = Line(folder, plane, redis)
         try:
             line.apply(
-                external("first", line.start_fake("a")),
-                external("second", line.start_fake("b")),
+                external("first", line.start_fake("a"), timeouts=PATIENT),
+                external("second", line.start_fake("b"), timeouts=PATIENT),
                 *(external(f"bystander-{number}", 9) for number in range(BYSTANDERS)),
             )
             yield Struck(
@@ -144,7 +148,9 @@ def test_traffic_goes_on_when_operator_and_redis_and_api_server_are_all_gone(
     line, plane = struck.line, struck.data_plane
     line.apply(policy("chat", "first"))
     struck.await_answerer("a")
-    time.sleep(SAVED_S)
+    # Its status is written once the pod has it, and nothing is published after that.
+    line.await_condition("rp", "chat", "Programmed", status="True")
+    eventually(lambda: is_saved(struck), what="all that is in force on the disk")
     before = plane.chat("chat")
     for gone in (struck.operator, struck.redis, struck.api_server, struck.etcd):
         gone.kill()
@@ -154,10 +160,12 @@ def test_traffic_goes_on_when_operator_and_redis_and_api_server_are_all_gone(
         assert told.status_code == httpx2.codes.OK
         assert routed(told) == routed(before), "as it was routed before, by the same revision"
     assert plane.chat("none").json()["error"]["code"] == "model_not_found"
-    assert "chat" in httpx2.get(f"{plane.url}/v1/models").text
-    assert httpx2.get(f"{plane.admin}/readyz").status_code == httpx2.codes.OK
+    assert "chat" in look(f"{plane.url}/v1/models").text
+    assert look(f"{plane.admin}/readyz").status_code == httpx2.codes.OK
     plane.process.interrupt()
-    assert plane.process.wait(timeout_s=5) == 0, "an end waits for nobody who is gone"
+    assert plane.process.wait(timeout_s=patience_s(ENDED_MAX_S)) == 0, (
+        "an end waits for nobody who is gone"
+    )
     struck.data_plane = line.start_data_plane("pod")
     assert routed(struck.data_plane.chat("chat")) == routed(before), "from the disk"
     for back in (struck.redis, struck.etcd, struck.api_server):
@@ -165,6 +173,15 @@ def test_traffic_goes_on_when_operator_and_redis_and_api_server_are_all_gone(
     struck.operator = line.start_operator(*SAME_POD)
     line.apply(policy("chat", "second"))
     struck.await_answerer("b")
+
+
+def is_saved(struck: Struck) -> bool:
+    """Say whether the data plane's snapshots on disk are what it has in force."""
+    snapshots = DiskSnapshot(struck.line.folder / "state-pod")
+    ring = read_keyring("gw/default", struck.line.scope_key_file().read_bytes())
+    held = {channel: snapshots.load(channel, keyring=ring) for channel in CHANNELS}
+    saved = {channel: str(one.revision) for channel, one in held.items() if one is not None}
+    return bool(saved == struck.data_plane.ready()["source"]["revisions"])
 
 
 def routed(answer: httpx2.Response) -> dict[str, str]:

@@ -17,9 +17,9 @@ import pytest
 import redis
 
 from cluster.control_plane import ControlPlane
-from cluster.line import COMMAND, NOBODY, Line, Running, eventually
+from cluster.line import COMMAND, NOBODY, PATIENT, WAIT_S, Line, Running, eventually, look
 from cluster.processes import LOOPBACK
-from cluster.redis_sentinel import SentinelRedis, Users
+from cluster.redis_sentinel import UNWATCHED_MS, SentinelRedis, Users
 from cluster.redis_server import RedisServer
 from cluster.redis_users import commands, documented_users
 from cluster.revisions import in_force, watching
@@ -33,10 +33,13 @@ from switchboard_policy.store import CHANNELS, ZERO, Pod, Retention
 from switchboard_policy.store.signing import sign_record, sign_word
 
 PASSWORD = "p@ss:w/rd"
-IN_FORCE_MAX_S = 15.0
+IN_FORCE_MAX_S = 300.0
+"""Sentinels take 2 s, and half a minute where they stood still themselves."""
 SERVED = ("operator", "dataplane", "exporter")
 
 Record = Callable[[str, object], None]
+
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture
@@ -217,8 +220,8 @@ def guarded(api: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iter
         chat["spec"]["learning"] = {}
         try:
             line.apply(
-                external("first", made.port),
-                external("second", line.start_fake("b")),
+                external("first", made.port, timeouts=PATIENT),
+                external("second", line.start_fake("b"), timeouts=PATIENT),
                 chat,
             )
             line.start_operator("--redis-url", made.url("operator"))
@@ -236,17 +239,16 @@ def answers(guarded: Guarded, wanted: str = "a") -> bool:
 
 def decisions(plane: Running) -> list[dict[str, Any]]:
     """Return what a pod remembers."""
-    answer = httpx2.get(f"{plane.admin}/decisions", verify=NOBODY)
-    return [json.loads(line) for line in answer.text.splitlines()]
+    return [json.loads(line) for line in look(f"{plane.admin}/decisions").text.splitlines()]
 
 
 def test_the_whole_line_runs_with_these_users_and_certificates(guarded: Guarded) -> None:
     one, two = guarded.planes.values()
     decision = one.chat("chat").headers["x-switchboard-decision"]
     # What one pod is told the one that decided learns, and both log it.
-    told = httpx2.post(
-        f"{two.url}/v1/feedback", json={"decision": decision, "rating": "up"}, verify=NOBODY
-    )
+    rating = {"decision": decision, "rating": "up"}
+    url = f"{two.url}/v1/feedback"
+    told = httpx2.post(url, json=rating, timeout=WAIT_S, verify=NOBODY)
     assert told.status_code == 202
     eventually(
         lambda: any(each["id"] == decision and each.get("ratings") for each in decisions(one)),
@@ -256,11 +258,13 @@ def test_the_whole_line_runs_with_these_users_and_certificates(guarded: Guarded)
     command = [*COMMAND, "export", "--redis-url", guarded.url("exporter"), "--scope", "gw/default"]
 
     def logged() -> bool:
-        subprocess.run([*command, "--output", str(exported)], check=True, timeout=30)
+        subprocess.run([*command, "--output", str(exported)], check=True, timeout=WAIT_S)
         return decision in exported.read_text()
 
     eventually(logged, what="the decision in the log")
-    guarded.line.apply(external("first", guarded.port, capacity={"maxInFlight": 7}))
+    guarded.line.apply(
+        external("first", guarded.port, timeouts=PATIENT, capacity={"maxInFlight": 7})
+    )
     said = guarded.line.await_condition("modelbackend", "first", "Programmed", status="True")
     assert "2/2" in said["message"]
     for plane in guarded.planes.values():
@@ -300,6 +304,7 @@ def test_with_all_of_it_a_primary_that_hangs_is_replaced_and_may_come_back(
         watching(in_force(guarded.planes)) as watched,
         traffic(guarded.planes["pod-1"].url, callers=2) as called,
     ):
+        guarded.store.watch()
         hung.pause()
         began = time.monotonic()
         line.apply(policy("chat", "second"))
@@ -308,6 +313,7 @@ def test_with_all_of_it_a_primary_that_hangs_is_replaced_and_may_come_back(
         )
         took_s = time.monotonic() - began
         line.await_condition("rp", "chat", "Programmed", status="True")
+        guarded.store.watch(down_after_ms=UNWATCHED_MS)
         # It believes to be the primary still, and some connections lead to it.
         hung.resume()
         for backend, answerer in (("first", "a"), ("second", "b")):

@@ -174,7 +174,7 @@ class Traffic:
         assert not self.failures
 
     def _run(self) -> None:
-        with httpx2.Client(base_url=self.url, timeout=30) as client:
+        with httpx2.Client(base_url=self.url, timeout=100) as client:
             while not self._told.is_set():
                 try:
                     self._ask(client)
@@ -246,7 +246,7 @@ class Reply:
 
 def send(port: int, raw: bytes) -> Reply:
     """Send bytes, whole or until they are refused, and read one answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         # The data plane need not read to its end what it refuses.
         with suppress(ConnectionError):
             connection.sendall(raw)

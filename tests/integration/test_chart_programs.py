@@ -162,7 +162,7 @@ def owner_of(api: ControlPlane, kind: str, name: str, namespace: str) -> str:
     return api.try_kubectl("get", kind, name, "-n", namespace, "-o", owners).stdout
 
 
-def run_test(*, url: str, admin: str, deadline_s: float = 60) -> subprocess.CompletedProcess[str]:
+def run_test(*, url: str, admin: str, deadline_s: float = 120) -> subprocess.CompletedProcess[str]:
     """Run what `helm test` runs."""
     script = (CHART / "files" / "test.py").read_text()
     told = {
@@ -176,5 +176,5 @@ def run_test(*, url: str, admin: str, deadline_s: float = 60) -> subprocess.Comp
         capture_output=True,
         text=True,
         check=False,
-        timeout=90,
+        timeout=240,
     )

@@ -162,7 +162,9 @@ def foreign(plane: ControlPlane) -> None:
                 },
             }
         )
-        plane.kubectl("wait", "--for=condition=Established", f"crd/{plural}.{group}")
+        plane.kubectl(
+            "wait", "--for=condition=Established", "--timeout=120s", f"crd/{plural}.{group}"
+        )
 
 
 def applied(plane: ControlPlane, text: str) -> str:
@@ -354,7 +356,7 @@ def test_the_notes_name_commands_that_work(plane: ControlPlane, helm: Helm, name
     for command in tried:
         # What a new kind looks like is told a moment after it is served.
         works = partial(succeeds, plane, command)
-        eventually(works, what=" ".join(command), timeout_s=20)
+        eventually(works, what=" ".join(command))
 
 
 def succeeds(plane: ControlPlane, command: list[str]) -> bool:

@@ -19,7 +19,7 @@ from cluster.control_plane import (
 from cluster.processes import ChildProcess, StartFailed, free_port, port_open
 
 TESTS = Path(__file__).parents[1]
-WAIT_S = 10
+WAIT_S = 120
 
 
 def alive(pid: int) -> bool:

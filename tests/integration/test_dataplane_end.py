@@ -22,6 +22,9 @@ SHORT_TOKENS = 40
 """A stream of two seconds."""
 LONG_TOKENS = 2_000
 """A stream that outlasts every deadline here."""
+GRACE_S = 5.0
+"""Longer than a machine stands still, and so is as much again."""
+TWICE_THE_GRACE_TOKENS = round(2 * GRACE_S * TOKENS_PER_S)
 
 
 @dataclass
@@ -93,20 +96,20 @@ def ask(plane: Running, *, tokens: int = 1) -> httpx2.Response:
 
 
 def test_a_stream_runs_to_its_end_while_the_endpoints_move(line: Line) -> None:
-    plane = start(line, "ends-well", grace_s=1.0)
-    with streaming(plane, tokens=SHORT_TOKENS) as stream:
+    plane = start(line, "ends-well", grace_s=GRACE_S)
+    with streaming(plane, tokens=TWICE_THE_GRACE_TOKENS) as stream:
         plane.process.interrupt()
-        plane.process.wait_for_http(f"{plane.admin}/readyz", status=503, timeout_s=0.9)
+        plane.process.wait_for_http(f"{plane.admin}/readyz", status=503, timeout_s=GRACE_S)
         assert plane.ready()["reason"] == "shutting down"
         assert plane.ready()["live_requests"] == 1
         late = ask(plane)
         assert (late.status_code, late.headers["connection"]) == (200, "close")
-        eventually(lambda: refuses(plane), what="no new connections after the grace", timeout_s=2)
+        eventually(lambda: refuses(plane), what="no new connections after the grace")
         assert httpx2.get(f"{plane.admin}/readyz").json()["draining"]
         stream.read_to_end()
         assert stream.events[-1] == "[DONE]"
-        assert len(stream.events) > SHORT_TOKENS
-    assert plane.process.wait(timeout_s=5) == 0
+        assert len(stream.events) > TWICE_THE_GRACE_TOKENS
+    assert plane.process.wait(timeout_s=60) == 0
     assert "cut off" not in plane.process.log_text()
 
 
@@ -131,14 +134,15 @@ def test_what_outlives_the_drain_deadline_is_told_so_in_its_own_form(line: Line)
         plane.process.interrupt()
         # The connection ends as HTTP says, or this raises.
         stream.read_to_end()
-        assert 0.9 < time.monotonic() - told_at < 3
+        # Long before the stream would end by itself.
+        assert 0.9 < time.monotonic() - told_at < LONG_TOKENS / TOKENS_PER_S / 2
         *before, last = stream.events
         assert json.loads(last)["error"]["code"] == "shutting_down"
         assert all("error" not in json.loads(event) for event in before)
         refused = whole.result()
         assert refused.status_code == 503
         assert refused.json()["error"]["code"] == "shutting_down"
-    assert plane.process.wait(timeout_s=5) == 0
+    assert plane.process.wait(timeout_s=60) == 0
     assert "2 requests were cut off at the drain deadline" in plane.process.log_text()
 
 
@@ -153,8 +157,9 @@ def test_an_idle_connection_keeps_no_process_alive_and_the_store_hears_a_goodbye
         told_at = time.monotonic()
         plane.process.interrupt()
         plane.process.interrupt()
-        assert plane.process.wait(timeout_s=5) == 0
-        assert time.monotonic() - told_at < 3
+        assert plane.process.wait(timeout_s=60) == 0
+        # Long before anybody's patience with an idle connection ends.
+        assert time.monotonic() - told_at < 30
     assert "idle" not in pods(line)
     assert "stays" in pods(line)
     stays.process.stop()

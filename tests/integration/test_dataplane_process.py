@@ -4,7 +4,6 @@ import asyncio
 import sys
 from pathlib import Path
 
-import aiohttp
 import pytest
 from aiohttp import web
 
@@ -12,14 +11,11 @@ from cluster.processes import ChildProcess, free_port
 from fakes.gateway import (
     EPOCH,
     SCOPE,
-    STREAM_HEAD,
     chat,
     external,
     failover,
     fakes,
     gateway,
-    said,
-    scripted,
     until,
 )
 from fakes.policies import KEY, endpoints, key_of, keyring, service
@@ -138,46 +134,6 @@ async def test_metrics_tell_of_requests_by_where_they_were_served() -> None:
         assert "switchboard_propagation_seconds_count" in page
 
 
-async def test_draining_fails_readiness_serves_on_and_lets_live_streams_end() -> None:
-    async with (
-        fakes({"tokens_per_second": 40}) as (model,),
-        gateway(failover("model"), external("model", model.url, timeouts=SLOW)) as gw,
-    ):
-        running = asyncio.create_task(gw.send(chat(stream=True)))
-        await until(lambda: model.engine.records.seen == 1)
-        stopping = asyncio.create_task(gw.plane.stop(grace_s=0.3, drain_s=5))
-        await until(lambda: gw.plane.live.closing)
-        ready = await gw.admin("/readyz")
-        assert (ready.status, ready.json["reason"]) == (503, "shutting down")
-        late = await gw.send(chat())
-        assert late.status == 200
-        reply = await running
-        assert reply.events[-1] == "[DONE]"
-        await stopping
-        with pytest.raises(aiohttp.ClientConnectorError):
-            await gw.send(chat())
-
-
-@pytest.mark.parametrize("stream", [True, False])
-async def test_what_outlives_the_drain_deadline_is_told_so(*, stream: bool) -> None:
-    script: tuple[bytes | float, ...] = (STREAM_HEAD, said("hi"), 30.0) if stream else (30.0,)
-    async with (
-        scripted(*script) as model,
-        gateway(failover("model"), external("model", model.url, timeouts=SLOW)) as gw,
-    ):
-        running = asyncio.create_task(gw.send(chat(stream=stream)))
-        await until(lambda: any(one.in_flight for one in gw.plane.in_force.signals.values()))
-        await asyncio.sleep(0.1)
-        await gw.plane.stop(drain_s=0.1)
-        reply = await running
-        error = reply.events[-1]["error"] if stream else reply.error
-        assert error["code"] == "shutting_down"
-        assert reply.status == (200 if stream else 503)
-        assert b"[DONE]" not in reply.body
-        assert (await gw.outcome()).error == "shutting_down"
-        await until(lambda: model.closed == 1)
-
-
 async def test_rotated_keys_open_the_credentials_that_they_sealed(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_bytes(write_key_file("k1", {"k1": KEY}))
@@ -246,7 +202,7 @@ def test_the_process_listens_says_why_it_is_not_ready_and_ends_on_sigterm(tmp_pa
         child.wait_for_http(f"http://127.0.0.1:{admin}/readyz", status=503)
         child.wait_for_http(f"http://127.0.0.1:{port}/v1/models", status=503)
         child.interrupt()
-        assert child.wait(timeout_s=10) == 0
+        assert child.wait(timeout_s=60) == 0
         assert "Traceback" not in child.log_text()
 
 

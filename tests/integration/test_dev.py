@@ -109,7 +109,7 @@ def test_the_end_leaves_nothing_running(dev: Running, folder: Path) -> None:
     ports = [int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", _texts(folder))]
     assert all(port_open(port) for port in ports)
     dev.process.interrupt()
-    assert dev.process.wait(timeout_s=10) == 0
+    assert dev.process.wait() == 0
     assert not any(port_open(port) for port in ports)
     assert "nothing is left running" in dev.process.log_text()
 

@@ -203,7 +203,7 @@ def test_a_step_that_asks_for_less_or_not_at_all_is_a_pause() -> None:
     # The first step ends with the first edit, before its third request, the one that streams.
     usual = [stepped("start", 300), stepped("short", 1, seconds=0.1)]
     assert pauses({"steps": usual}) == []
-    slow, gap = stepped("slow", 60), stepped("gap", 300, gap_s=8.0)
+    slow, gap = stepped("slow", 60), stepped("gap", 300, gap_s=30.0)
     none, silent = stepped("none", 0, seconds=1.0), {**stepped("silent", 300), "streams": 0}
     names = [
         text.partition(":")[0] for text in pauses({"steps": [*usual, slow, gap, none, silent]})

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-import httpx2
 import pytest
 
 from cluster.control_plane import ControlPlane
-from cluster.line import Running, eventually
+from cluster.line import Running, eventually, look
 from cluster.redis_server import RedisServer
 from fakes.manifests import endpoint_slice, external, policy, reference, secret, served, service
 from integration.operator_bench import OperatorBench
@@ -139,7 +138,7 @@ def test_a_rotated_secret_makes_a_new_entry_and_is_never_seen(
     seen = (
         bench.everything_stored(),
         operator.process.log_text(),
-        httpx2.get(f"{operator.admin}/metrics").text,
+        look(f"{operator.admin}/metrics").text,
         str(bench.get("modelbackend", "keyed")["status"]),
     )
     assert not any("-secret" in text for text in seen)
@@ -179,8 +178,8 @@ def test_a_status_that_waits_is_seen_in_the_table_that_people_read(bench: Operat
 
 
 def test_probes_and_metrics_answer(operator: Running) -> None:
-    assert httpx2.get(f"{operator.admin}/livez").text == "[+] loop\n"
-    assert "[+] lists" in httpx2.get(f"{operator.admin}/readyz").text
-    metrics = httpx2.get(f"{operator.admin}/metrics").text
+    assert look(f"{operator.admin}/livez").text == "[+] loop\n"
+    assert "[+] lists" in look(f"{operator.admin}/readyz").text
+    metrics = look(f"{operator.admin}/metrics").text
     assert "switchboard_operator_leader 1.0" in metrics
     assert 'switchboard_operator_events_total{kind="RoutingPolicy"}' in metrics

@@ -9,6 +9,8 @@ from fakes.gateway import external, failover, gateway, http, scripted
 from switchboard_dataplane.__main__ import main
 
 NOBODY = "http://127.0.0.1:9"
+#: Longer than a machine stands still.
+PATIENT = "--timeout-s=60"
 #: What takes long to be imported, and what a probe does without.
 HEAVY = ("aiohttp", "asyncio", "argparse", "msgspec", "redis", "switchboard_policy", "http.client")
 
@@ -27,24 +29,30 @@ async def probed(*words: str) -> tuple[int, str]:
 async def test_it_is_well_when_the_data_plane_says_so_and_tells_why_when_not() -> None:
     async with gateway() as gw:
         admin = gw.admin_url.removeprefix("http://")
-        assert await probed("--admin", admin, "/livez") == (0, "")
-        status, said = await probed(f"--admin={admin}")
+        assert await probed("--admin", admin, PATIENT, "/livez") == (0, "")
+        status, said = await probed(f"--admin={admin}", PATIENT)
         assert status == 1
         assert said.startswith("/readyz answered 503: ")
         assert "no policy yet" in said
         await gw.publish(failover("model"), external("model", NOBODY))
-        assert await probed("--admin", admin) == (0, "")
+        assert await probed("--admin", admin, PATIENT) == (0, "")
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
-    [(b"", "/readyz answered : "), (10.0, "timed out"), (http(404, b"no"), "answered 404: no")],
+    ("answer", "timeout_s", "told"),
+    [
+        (b"", 60, "/readyz answered : "),
+        (600.0, 0.2, "timed out"),
+        (http(404, b"no"), 60, "answered 404: no"),
+    ],
     ids=["nothing", "silence", "another"],
 )
-async def test_whatever_is_no_200_is_unwell(answer: bytes | float, told: str) -> None:
+async def test_whatever_is_no_200_is_unwell(
+    answer: bytes | float, timeout_s: float, told: str
+) -> None:
     async with scripted(answer) as other:
         admin = other.url.removeprefix("http://")
-        status, said = await probed("--admin", admin, "--timeout-s=0.2")
+        status, said = await probed("--admin", admin, f"--timeout-s={timeout_s}")
     assert status == 1
     assert told in said
 

@@ -9,7 +9,7 @@ from redis.asyncio.cluster import RedisCluster as ClusterClient
 from redis.crc import key_slot
 
 from cluster.control_plane import ControlPlane
-from cluster.line import Line, Running, eventually
+from cluster.line import PATIENT, Line, Running, eventually
 from cluster.processes import LOOPBACK
 from cluster.redis_server import RedisCluster
 from fakes.followers import FakePlane
@@ -79,11 +79,11 @@ def line(api: ControlPlane, cluster: RedisCluster, tmp_path: Path) -> Iterator[L
 def test_each_gateways_scope_lives_in_one_slot_and_is_followed(
     line: Line, cluster: RedisCluster
 ) -> None:
-    line.apply(external("first", line.start_fake("a")), policy("chat", "first"))
+    line.apply(external("first", line.start_fake("a"), timeouts=PATIENT), policy("chat", "first"))
     line.start_operator()
     planes = [line.start_data_plane(f"pod-{name}", gateway=name) for name in GATEWAYS]
     await_answerer(planes, "a")
-    line.apply(external("second", line.start_fake("b")), policy("chat", "second"))
+    line.apply(external("second", line.start_fake("b"), timeouts=PATIENT), policy("chat", "second"))
     await_answerer(planes, "b")
     told = line.await_condition("rp", "chat", "Programmed", status="True")
     assert "3/3" in told["message"]
@@ -112,14 +112,14 @@ def homes_of(cluster: RedisCluster, start: str) -> set[int]:
 def test_a_node_that_restarts_empty_is_filled_and_traffic_goes_on(
     line: Line, cluster: RedisCluster
 ) -> None:
-    line.apply(external("first", line.start_fake("a")), policy("chat", "first"))
+    line.apply(external("first", line.start_fake("a"), timeouts=PATIENT), policy("chat", "first"))
     line.start_operator()
     plane = line.start_data_plane("pod")
     await_answerer([plane], "a")
     home = next(node for node in cluster.nodes if holds(node.url, "sb:{gw/default}:policy:head"))
     home.kill()
     assert plane.answerer("chat") == "a"
-    line.apply(external("second", line.start_fake("b")), policy("chat", "second"))
+    line.apply(external("second", line.start_fake("b"), timeouts=PATIENT), policy("chat", "second"))
     home.start()
     await_answerer([plane], "b")
     assert holds(home.url, "sb:{gw/default}:policy:head")

@@ -33,10 +33,13 @@ def test_a_durable_server_keeps_what_it_acknowledged(durable_redis_server: Redis
 
 
 def test_a_paused_server_hangs_and_a_killed_one_refuses(redis_server: RedisServer) -> None:
-    with redis.Redis.from_url(redis_server.url, socket_timeout=0.2, retry=None) as client:
+    with (
+        redis.Redis.from_url(redis_server.url, socket_timeout=0.2, retry=None) as hurried,
+        redis.Redis.from_url(redis_server.url, socket_timeout=60, retry=None) as client,
+    ):
         redis_server.pause()
         with pytest.raises(redis.TimeoutError):
-            client.ping()
+            hurried.ping()
         redis_server.resume()
         assert client.ping()
         redis_server.kill()

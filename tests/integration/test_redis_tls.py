@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from cluster.control_plane import ControlPlane
-from cluster.line import Line, Running, eventually
+from cluster.line import PATIENT, WAIT_S, Line, Running, eventually
 from cluster.processes import LOOPBACK, ChildProcess
 from cluster.redis_server import RedisServer
 from cluster.tls import Authority
@@ -60,8 +60,8 @@ def guarded(api: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iter
         line = Line(folder, api, redis)
         try:
             line.apply(
-                external("first", line.start_fake("a")),
-                external("second", line.start_fake("b")),
+                external("first", line.start_fake("a"), timeouts=PATIENT),
+                external("second", line.start_fake("b"), timeouts=PATIENT),
                 policy("chat", "first"),
             )
             yield Guarded(
@@ -141,7 +141,7 @@ def test_a_file_of_authorities_that_is_none_ends_a_process_with_its_name(
     key_file = guarded.line.scope_key_file()
     command = [sys.executable, "-m", "switchboard_dataplane", "--scope-key-file", str(key_file)]
     done = subprocess.run(
-        [*command, "--redis-url", url], capture_output=True, text=True, check=False, timeout=30
+        [*command, "--redis-url", url], capture_output=True, text=True, check=False, timeout=WAIT_S
     )
     assert done.returncode == 2
     assert wanted in done.stderr

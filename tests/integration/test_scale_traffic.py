@@ -4,10 +4,10 @@ The operator's publication on the one side, the data planes' followers on the ot
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from statistics import median
 
-import pytest
 import redis
 
 from cluster.meters import StoreTraffic
@@ -16,12 +16,14 @@ from fakes import worlds
 from fakes.followers import FakePlane
 from fakes.stores import OURS, RedisRig, contents
 from fakes.stores import SCOPE as RIG_SCOPE
+from fakes.virtual_time import eventually
 from switchboard_dataplane.sources.redis_source import LINES_AT_ONCE, RedisSource
 from switchboard_operator.publication import Publication
 from switchboard_operator.publisher import RedisStore
 from switchboard_policy.compiler.world import Gateway, PolicyObject
 from switchboard_policy.names import gateway_scope
 from switchboard_policy.seal import Keyring
+from switchboard_policy.store import ZERO, Pod, Registered, Revision
 
 GATEWAY = Gateway(name="default", namespace="switchboard", admit="All")
 SCOPE = gateway_scope(GATEWAY.name)
@@ -43,6 +45,17 @@ def numbered(number: int, *, generation: int = 1) -> PolicyObject:
     )
 
 
+class Acking(RedisSource):
+    """Remembers what it has acknowledged: to ask the store would be traffic, too."""
+
+    acked: Revision = ZERO
+
+    async def register(self, pod: Pod) -> Registered:
+        answer = await super().register(pod)
+        self.acked = pod.revision
+        return answer
+
+
 async def costs_of_an_edit(server: RedisServer, ring: Keyring, policies: int) -> list[float]:
     """Return the medians of commands, bytes in and bytes out of an edit among so many policies."""
     store = RedisStore(server.url, keyrings=lambda _: ring)
@@ -55,9 +68,10 @@ async def costs_of_an_edit(server: RedisServer, ring: Keyring, policies: int) ->
         stack.push_async_callback(store.close)
         client = redis.Redis.from_url(server.url)
         stack.callback(client.close)
-        planes = list[FakePlane]()
+        planes, sources = list[FakePlane](), list[Acking]()
         for pod in range(PODS):
-            source = RedisSource(server.url, scope=SCOPE)
+            source = Acking(server.url, scope=SCOPE)
+            sources.append(source)
             stack.push_async_callback(source.close)
             plane = FakePlane(source, ring, name=f"pod-{pod}")
             planes.append(await stack.enter_async_context(plane))
@@ -72,15 +86,18 @@ async def costs_of_an_edit(server: RedisServer, ring: Keyring, policies: int) ->
             assert await publication.publish(1) == {f"policy/ai/p{policies - 1:04}"}
             for plane in planes:
                 await plane.at(publication.revision)
-            # The acks follow.
-            await asyncio.sleep(0.1)
+            await acknowledged(sources, publication.revision)
             counts.append(StoreTraffic.read(client).since(before))
             acks = [seen.pod.revision for seen in await store.pods(SCOPE)]
             assert acks == [publication.revision] * PODS
     return [float(median(each)) for each in zip(*counts, strict=True)]
 
 
-@pytest.mark.timeout(60)
+async def acknowledged(sources: Sequence[Acking], revision: Revision) -> None:
+    """Wait until all have acknowledged a revision, and the last one's answer has come."""
+    await eventually(lambda: all(each.acked == revision for each in sources))
+
+
 async def test_an_edit_among_many_policies_costs_the_store_what_it_costs_among_few(
     redis_server: RedisServer,
 ) -> None:

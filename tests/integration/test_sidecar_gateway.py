@@ -34,6 +34,13 @@ NOBODY = "http://127.0.0.1:9"
 ANSWER = b'{"id":"a","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}'
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still is no gateway that does not tell, and no time to ask again."""
+    monkeypatch.setattr(gateway_models, "ANSWER_S", 60.0)
+    monkeypatch.setattr(gateway_models, "KEPT_S", 600.0)
+
+
 def catch_all(url: str, **fields: Any) -> tuple[ir.Policy, ir.Backend]:
     """What a sidecar has beside its own: all other models go to the gateway at this URL."""
     behind = external("gateway", url, **fields)
@@ -284,6 +291,28 @@ async def test_it_lists_its_own_models_and_those_of_the_gateway() -> None:
     async with gateway(far, model) as behind, sidecar(behind.url, near, model) as gw:
         listed = (await gw.get("/v1/models")).json
         assert [one["id"] for one in listed["data"]] == ["both", "far", "near"]
+
+
+@pytest.mark.usefixtures("each_front")
+async def test_a_model_is_one_where_the_sidecar_has_it_or_the_gateway_says_so() -> None:
+    near, far = (
+        policy(name, rule("default", tier("only", "model")), models=(model,))
+        for name, model in (("near", "near"), ("far", "org/far"))
+    )
+    model = external("model", NOBODY)
+    async with gateway(far, model) as behind, sidecar(behind.url, near, model) as gw:
+        for name, status in (("near", 200), ("org%2Ffar", 200), ("nobodys", 404)):
+            assert (await gw.get(f"/v1/models/{name}")).status == status, name
+
+
+@pytest.mark.parametrize("answer", [http(500, b"{}"), http(401, b"{}"), None])
+async def test_it_says_so_where_the_gateway_does_not_tell_of_a_model(answer: bytes | None) -> None:
+    own = (failover("model"), external("model", NOBODY))
+    async with scripted(answer) as behind, sidecar(behind.url, *own) as gw:
+        assert (await gw.get("/v1/models/chat")).status == 200
+        reply = await gw.get("/v1/models/far")
+        assert (reply.status, reply.error["code"]) == (502, "upstream_connect")
+        assert len(behind.seen) == 1
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import httpx2
 import pytest
 import redis
 
 from cluster.control_plane import ControlPlane
-from cluster.line import Running, eventually
+from cluster.line import Running, eventually, look
 from fakes.manifests import external, policy
 from integration.sidecar_bench import (
     CONTAINER,
@@ -61,7 +60,7 @@ def test_a_labelled_namespace_has_a_scope_that_a_data_plane_can_follow(bench: Si
     eventually(lambda: set(bench.manifest(namespace)) == OWN | added, what="its policy")
     sidecar = bench.start_sidecar(namespace)
     try:
-        names = [each["id"] for each in httpx2.get(f"{sidecar.url}/v1/models").json()["data"]]
+        names = [each["id"] for each in look(f"{sidecar.url}/v1/models").json()["data"]]
         assert "chat" in names
 
         def in_force() -> bool:
@@ -71,7 +70,7 @@ def test_a_labelled_namespace_has_a_scope_that_a_data_plane_can_follow(bench: Si
                 for each in found
             )
 
-        eventually(in_force, what="the summary of the sidecars", timeout_s=30)
+        eventually(in_force, what="the summary of the sidecars")
     finally:
         sidecar.process.stop()
 
@@ -127,22 +126,23 @@ def test_a_restricted_namespace_takes_pods_with_sidecars(bench: SidecarBench) ->
 
 def test_a_labelled_pod_brings_a_scope_that_goes_after_the_last_one(bench: SidecarBench) -> None:
     namespace = bench.namespace()
-    assert bench.create(namespace, pod("plain")) == ""
+    bench.await_created(namespace, pod("plain"))
     assert bench.secret(namespace) == {}
     wants = pod("wants")
     wants["metadata"]["labels"] = {INJECT: "true"}
-    assert bench.create(namespace, wants, "--dry-run=server") == ""
+    bench.await_created(namespace, wants, "--dry-run=server")
     assert bench.secret(namespace) == {}
-    assert bench.create(namespace, wants) == ""
+    bench.await_created(namespace, wants)
     assert bench.secret(namespace)
     assert f"switchboard-ns-{namespace}" in bench.users()
     bench.await_scope(namespace)
     plain = bench.plane.get("pod", "plain", namespace=namespace)
     assert "initContainers" not in plain["spec"]
     bench.plane.kubectl("delete", "pod", "wants", "-n", namespace, "--grace-period=0", "--force")
-    eventually(lambda: not bench.secret(namespace), what="the end of the Secret", timeout_s=30)
+    eventually(lambda: not bench.secret(namespace), what="the end of the Secret")
     eventually(lambda: not bench.keys(namespace), what="the end of the scope")
-    assert f"switchboard-ns-{namespace}" not in bench.users()
+    user = f"switchboard-ns-{namespace}"
+    eventually(lambda: user not in bench.users(), what="the end of its user")
 
 
 def test_a_scope_stays_while_pods_use_it_although_the_label_goes(bench: SidecarBench) -> None:
@@ -152,9 +152,9 @@ def test_a_scope_stays_while_pods_use_it_although_the_label_goes(bench: SidecarB
     bench.plane.kubectl("label", "namespace", namespace, f"{INJECT}-")
     # A Secret that somebody deletes is made anew, for the pods that mount it.
     bench.plane.kubectl("delete", "secret", "switchboard-sidecar", "-n", namespace)
-    eventually(lambda: bench.secret(namespace), what="the Secret again", timeout_s=30)
+    eventually(lambda: bench.secret(namespace), what="the Secret again")
     bench.plane.kubectl("delete", "pod", "app", "-n", namespace, "--grace-period=0", "--force")
-    eventually(lambda: not bench.keys(namespace), what="the end of the scope", timeout_s=30)
+    eventually(lambda: not bench.keys(namespace), what="the end of the scope")
 
 
 def test_users_that_the_store_forgot_are_made_again(bench: SidecarBench) -> None:
@@ -179,7 +179,7 @@ def test_a_pod_that_cannot_have_a_sidecar_is_denied_with_the_reason(bench: Sidec
     )
     out = pod("out", hostNetwork=True)
     out["metadata"]["labels"] = {INJECT: "false"}
-    assert bench.create(namespace, out) == ""
+    bench.await_created(namespace, out)
     made = json.dumps(bench.plane.get("pod", "out", namespace=namespace))
     assert CONTAINER not in made
 
@@ -206,5 +206,5 @@ def test_whatever_a_namespace_writes_in_its_scope_is_trouble_of_its_own(
     with bench.administrator() as administrator:
         administrator.acl_deluser(f"switchboard-ns-{odd}")
     bench.await_upkeep(operator, other)
-    assert bench.create(odd, pod("next")) == ""
+    bench.await_created(odd, pod("next"))
     eventually(lambda: f"switchboard-ns-{odd}" in bench.users(), what="its user")

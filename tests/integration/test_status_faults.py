@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from cluster.control_plane import ControlPlane
-from cluster.line import NOBODY, eventually
+from cluster.line import NOBODY, Running, eventually, look
 from cluster.redis_server import RedisServer
 from fakes.manifests import external, policy, reference, secret
 from integration.fault_stage import CALM_S, SUMMARY, Stage
@@ -41,7 +41,7 @@ FAULTS = (
     "an edit while the operator is dead",
     "a stale leader",
 )
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +94,8 @@ def test_a_bad_edit(stage: Stage) -> None:
     # One Event a transition, and no more for the passes since. Pods that took longer than they are
     # given were waited for.
     told = stage.events("edited")
-    assert told.keys() - {"WaitingForPods"} == {
-        "Programmed",
-        "InvalidExpression",
-        "LastGoodInForce",
-    }
-    assert set(told.values()) == {1}, told
+    del told["WaitingForPods"]
+    assert told == {"Programmed": 1, "InvalidExpression": 1, "LastGoodInForce": 1}
 
 
 def test_a_dangling_reference(stage: Stage) -> None:
@@ -183,7 +179,6 @@ def test_a_refused_entry(stage: Stage) -> None:
         eventually(
             lambda: stage.summary()["refusals"].startswith("pod-2: policy/"),
             what="the summary",
-            timeout_s=40,
         )
 
 
@@ -264,13 +259,19 @@ def test_a_flushed_redis(stage: Stage) -> None:
     stage.operators[-1].process.wait_for_log("the store lost part of policy of gw/default")
 
 
+def hasty_leader(stage: Stage) -> Running:
+    """Have a leader by the product's own terms: those are what the table is of."""
+    assert stage.operators[-1].process.stop() == 0
+    return stage.start_operator("operator-0", lease={})
+
+
 def lease_age_s(bench: OperatorBench) -> float:
-    renewed = datetime.fromisoformat(bench.lease()["spec"]["renewTime"])
+    renewed = datetime.fromisoformat(bench.held_lease()["spec"]["renewTime"])
     return (datetime.now(UTC) - renewed).total_seconds()
 
 
 def test_a_dead_operator(stage: Stage) -> None:
-    bench, operator = stage.bench, stage.operators[-1]
+    bench, operator = stage.bench, hasty_leader(stage)
     stage.make("edited")
     with stage.alone("edited", "new"):
         operator.process.kill()
@@ -283,7 +284,7 @@ def test_a_dead_operator(stage: Stage) -> None:
             at_most_s=1,
         )
         assert bench.condition("rp", "new", "Accepted")["reason"] == "Pending"
-        with pytest.raises(httpx2.HTTPError):
+        with pytest.raises(httpx2.ConnectError):
             httpx2.get(f"{operator.admin}/metrics", verify=NOBODY)
         stage.time_to(
             "a dead operator",
@@ -295,7 +296,7 @@ def test_a_dead_operator(stage: Stage) -> None:
         )
         written = stage.summary()["written"]
         assert (datetime.now(UTC) - datetime.fromisoformat(written)).total_seconds() >= CALM_S
-        stage.start_operator("operator-0")
+        stage.start_operator("operator-0", lease={})
         stage.await_policy("edited", "Programmed", status="True", message="2/2 pods")
         stage.await_policy("new", "Programmed", status="True")
 
@@ -308,7 +309,7 @@ def is_stale(bench: OperatorBench, name: str) -> bool:
 
 
 def test_a_stale_leader(stage: Stage) -> None:
-    bench, leader = stage.bench, stage.operators[-1]
+    bench, leader = stage.bench, hasty_leader(stage)
     stage.make("edited")
     standby = stage.start_operator("operator-1")
     with stage.alone("edited"):
@@ -318,7 +319,7 @@ def test_a_stale_leader(stage: Stage) -> None:
         stage.time_to(
             "a stale leader",
             lambda: (
-                bench.lease()["spec"]["holderIdentity"].startswith("operator-1")
+                bench.held_lease()["spec"]["holderIdentity"].startswith("operator-1")
                 and stage.says("rp", "edited", "Programmed", status="True", message="2/2 pods")
             ),
             sees="another `holderIdentity`; edits go on: `Programmed=True`",
@@ -333,7 +334,7 @@ def test_a_stale_leader(stage: Stage) -> None:
         # Awake, it writes nothing that it believed.
         assert stage.statuses() == before
     assert standby.process.running
-    metrics = httpx2.get(f"{leader.admin}/metrics", verify=NOBODY).text
+    metrics = look(f"{leader.admin}/metrics").text
     assert "switchboard_operator_objects{" not in metrics
 
 

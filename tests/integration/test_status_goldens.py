@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from cluster.control_plane import ControlPlane
+from cluster.line import eventually
 from cluster.redis_server import RedisServer
 from cluster.traffic import Thread
 from conftest import Golden
@@ -120,18 +121,24 @@ class Stage:
         self._await("refused", "Programmed", status="True")
         refused = {bench.key("policy", "refused"): "unknown format 9"}
         thread.run(pods.refuse("pod-2", refused))
-        self._await("refused", "Programmed", reason="RefusedByPod")
+        self._await("refused", "Programmed", reason="RefusedByPod", message="1/2 pods")
         self._take("refused", "routingpolicy", "refused")
         thread.run(pods.refuse("pod-2", {}))
         pods.stuck.add("pod-2")
         bench.apply(policy("waiting", "a"))
-        self._await("waiting", "Programmed", reason="WaitingForPods")
+        self._await("waiting", "Programmed", reason="WaitingForPods", message="1/2 pods")
         self._take("waiting", "routingpolicy", "waiting")
         pods.stuck.clear()
         self._await("waiting", "Programmed", status="True")
 
-    def _await(self, name: str, of: str, **wanted: str) -> None:
-        self._bench.await_condition("routingpolicy", name, of, **wanted)
+    def _await(self, name: str, of: str, *, message: str = "", **wanted: str) -> None:
+        """Wait for a condition; its message begins so: one pod may be later than another."""
+        eventually(
+            lambda: self._bench.await_condition("routingpolicy", name, of, **wanted)[
+                "message"
+            ].startswith(message),
+            what=f"{name}: {of} {message}",
+        )
 
     def _take(self, case: str, kind: str, name: str) -> None:
         self.found[case] = normal(self._bench.get(kind, name), self._bench.namespace)

@@ -28,18 +28,21 @@ from switchboard_operator.patcher import COUNTS_EVERY_S, STEADY_PER_S
 from switchboard_operator.resources import WATCHED, Kind
 
 POLICIES, PODS = 2_000, 200
-EDITS = 300
-LATEST_MS = 3_000
-"""Half of what the edits before it take at the steady rate."""
+EDITS = 800
+"""They take 16 s at the steady rate: longer than a machine stands still."""
+LATEST_AFTER = 150
+"""So many other statuses may be written before that of the latest edit."""
 MEMORY_MAX_MB = 250
 ALL_PODS = f"{PODS}/{PODS}"
 JITTER = 1.2
-"""Patches leave at their times; they arrive as the API server has time for them, and the first of
-them, if late, has the others arrive in less than theirs."""
+"""Patches leave at their times; they arrive as the API server has time for them."""
 GOING, SILENT, COMING = 40, 20, 60
-SILENT_IN_THE_SUMMARY_S = 45.0
+SILENT_IN_THE_SUMMARY_S = 120.0
 ENDPOINTS_MOVE_S, ENDPOINTS_EVERY_S = 12.0, 0.2
-COLUMNS = "{.metadata.name} {.metadata.generation} {.status.observedGeneration} {.status.pods}"
+COLUMNS = (
+    "{.metadata.name} {.metadata.resourceVersion} {.metadata.generation}"
+    " {.status.observedGeneration} {.status.pods}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Write:
 
     at: float
     name: str
+    version: int
     observed: str
     pods: str
 
@@ -57,12 +61,13 @@ class StatusWatch:
 
     def __init__(self, plane: ControlPlane, kind: str, namespace: str) -> None:
         self.writes: list[Write] = []
+        self.seen: set[str] = set()
         self._generations: dict[str, int] = {}
         output = f'jsonpath={COLUMNS}{{"\\n"}}'
         self._process = subprocess.Popen(
             [
                 *(plane.origin.kubectl, f"--kubeconfig={plane.kubeconfig()}"),
-                *("get", kind, "-n", namespace, "--watch-only", "-o", output),
+                *("get", kind, "-n", namespace, "--watch", "--chunk-size=0", "-o", output),
             ],
             stdout=subprocess.PIPE,
             text=True,
@@ -83,11 +88,12 @@ class StatusWatch:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            name, generation, *rest = line.rstrip("\n").split(" ")
+            name, version, generation, *rest = line.rstrip("\n").split(" ")
             before = self._generations.get(name, 1)
             self._generations[name] = int(generation)
             if int(generation) == before and rest[0]:
-                self.writes.append(Write(time.monotonic(), name, rest[0], rest[1]))
+                self.writes.append(Write(time.monotonic(), name, int(version), *rest))
+            self.seen.add(name)
 
 
 def busiest_second(writes: Sequence[Write]) -> int:
@@ -125,20 +131,22 @@ class Objects:
     async def create(self) -> None:
         await asyncio.gather(*(self._create(f"p{number:04}") for number in range(POLICIES)))
 
-    async def edit(self, *numbers: int) -> None:
-        await asyncio.gather(*(self._edit(number) for number in numbers))
+    async def edit(self, *numbers: int) -> list[int]:
+        return await asyncio.gather(*(self._edit(number) for number in numbers))
 
     async def _create(self, name: str) -> None:
         async with self._gate:
             body = policy(name, "a")
             await self._kube._call("POST", WATCHED[Kind.POLICY].path(self._namespace), body=body)
 
-    async def _edit(self, number: int) -> None:
+    async def _edit(self, number: int) -> int:
+        """Edit one; return its version with that."""
         async with self._gate:
             path = WATCHED[Kind.POLICY].path(self._namespace, f"p{number:04}")
             body = {"spec": {"priority": number + 1}}
             kind = "application/merge-patch+json"
-            await self._kube._call("PATCH", path, body=body, content_type=kind)
+            made = await self._kube._call("PATCH", path, body=body, content_type=kind)
+            return int(made["metadata"]["resourceVersion"])
 
 
 @pytest.fixture
@@ -152,7 +160,7 @@ def bench(api: ControlPlane, redis_server: RedisServer, tmp_path: Path) -> Itera
         api.kubectl("delete", "--raw", WATCHED[Kind.POLICY].path(made.namespace))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_the_write_limits_hold_with_200_pods_and_2000_policies(
     bench: OperatorBench,
     redis_server: RedisServer,
@@ -165,6 +173,9 @@ async def test_the_write_limits_hold_with_200_pods_and_2000_policies(
     names = [f"pod-{number:03}" for number in range(PODS)]
     watch = StatusWatch(bench.plane, "routingpolicies", bench.namespace)
     try:
+        await asyncio.to_thread(
+            eventually, lambda: len(watch.seen) == POLICIES, what="a watch of all policies"
+        )
         with simulated_pods(redis_server.url, *names) as (pods, thread):
             operator = await asyncio.to_thread(bench.start)
             told = [first_pass(watch)]
@@ -185,7 +196,7 @@ def first_pass(watch: StatusWatch) -> str:
     eventually(
         lambda: sum(each.pods == ALL_PODS for each in watch.writes) >= POLICIES,
         what="all statuses",
-        timeout_s=90,
+        timeout_s=300,
     )
     time.sleep(2)
     writes = watch.writes[:]
@@ -196,11 +207,12 @@ def first_pass(watch: StatusWatch) -> str:
 
 async def edits(watch: StatusWatch, objects: Objects) -> str:
     """Many edits at once: one patch each, at the steady rate, and the latest edit first."""
-    before = len(watch.writes)
+    before, began = len(watch.writes), time.monotonic()
     await objects.edit(*range(EDITS))
-    await asyncio.sleep(1)
+    # They are under way.
+    await asyncio.to_thread(eventually, lambda: len(watch.writes) > before, what="an edit")
     edited_at = time.monotonic()
-    await objects.edit(POLICIES - 1)
+    (edited,) = await objects.edit(POLICIES - 1)
     last = f"p{POLICIES - 1:04}"
 
     def told() -> Write | None:
@@ -209,22 +221,23 @@ async def edits(watch: StatusWatch, objects: Objects) -> str:
 
     first = await asyncio.to_thread(eventually, told, what="the latest edit")
     assert first is not None
-    there = sum(each.pods == ALL_PODS for each in watch.since(before))
-    assert there < EDITS, "the others were done before: this says nothing of who goes first"
+    there = sum(each.version < edited for each in watch.since(before))
+    assert there < EDITS - LATEST_AFTER, "nearly done before: this says nothing of who goes first"
     await asyncio.to_thread(
         eventually,
         lambda: sum(each.pods == ALL_PODS for each in watch.since(before)) > EDITS,
         what="all edits",
-        timeout_s=60,
+        timeout_s=300,
     )
     await asyncio.sleep(2)
     writes = watch.since(before)
     check_patches(writes, objects=EDITS + 1)
     assert {write.observed for write in writes} == {"2"}
-    rate = len(writes) / (writes[-1].at - writes[0].at)
+    # Since the first edit, not since the first patch: that may be seen late.
+    rate = len(writes) / (writes[-1].at - began)
     assert rate <= STEADY_PER_S * JITTER
     waited_ms = (first.at - edited_at) * 1000
-    assert waited_ms <= LATEST_MS
+    assert sum(edited < each.version < first.version for each in writes) <= LATEST_AFTER
     most = busiest_second(writes)
     return (
         f"{EDITS} edits: {len(writes)} patches at {rate:.0f}/s, at most {most} in a second; "
@@ -264,14 +277,16 @@ def endpoints_that_move(bench: OperatorBench) -> str:
             served("engine", "engine"),
         )
         bench.await_condition("modelbackend", "engine", "Ready", status="True")
+        eventually(lambda: "engine" in watch.seen, what="a watch of the backends")
         before, number, began = len(watch.writes), 0, time.monotonic()
         while time.monotonic() < began + ENDPOINTS_MOVE_S:
             number += 1
             addresses = [f"10.1.0.{each + 1}" for each in range(number % 50 + 1)]
             bench.apply(endpoint_slice("engine-1", "engine", 8000, *addresses))
             time.sleep(ENDPOINTS_EVERY_S)
-        writes = watch.since(before)
+        eventually(lambda: watch.since(before), what="another count")
+        took_s, writes = time.monotonic() - began, watch.since(before)
     finally:
         watch.close()
-    assert 1 <= len(writes) <= ENDPOINTS_MOVE_S / COUNTS_EVERY_S + 1
-    return f"{number} changes of endpoints in {ENDPOINTS_MOVE_S:.0f} s: {len(writes)} patches"
+    assert len(writes) <= took_s / COUNTS_EVERY_S + 1
+    return f"{number} changes of endpoints in {took_s:.0f} s: {len(writes)} patches"

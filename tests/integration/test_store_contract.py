@@ -11,8 +11,9 @@ from fakes.followers import FakePlane
 from fakes.store_contract import FollowerContract, StoreContract
 from fakes.stores import OURS, SCOPE, RedisRig, contents, entry, key
 from fakes.virtual_time import eventually, until
-from switchboard_dataplane.sources import follow
+from switchboard_dataplane.sources import follow, redis_source
 from switchboard_dataplane.sources.redis_source import RedisSource
+from switchboard_operator import publisher
 from switchboard_operator.publisher import RedisStore
 from switchboard_policy.store import ZERO, Pod, Revision
 from switchboard_policy.store.writer import At
@@ -72,8 +73,10 @@ async def test_a_restart_without_data_is_mended_by_the_same_writer(
 
 
 async def test_a_store_that_hangs_blocks_nobody_for_long(
-    rig: RedisRig, redis_server: RedisServer
+    rig: RedisRig, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in (publisher, redis_source):
+        monkeypatch.setattr(module, "TIMEOUT_S", 3.0)
     writer = rig.writer()
     await writer.replace(SCOPE, "endpoints", epoch=1, contents={})
     at = await writer.replace(SCOPE, "policy", epoch=1, contents=contents(1))

@@ -15,6 +15,7 @@ from cluster.control_plane import ControlPlane
 from cluster.line import Line, Running, eventually
 from cluster.redis_server import RedisServer
 from cluster.traffic import Balancer, Traffic, Wire, traffic
+from fakes.crowds import PATIENT
 from fakes.gateway import CHAT, chat, fakes, gateway
 from fakes.manifests import external, policy
 from fakes.policies import backend, tier
@@ -181,8 +182,8 @@ async def test_a_backend_that_leaves_a_policy_ends_its_streams_and_begins_no_mor
     slowly: dict[str, object] = {"tokens_per_second": 40, "answer_tokens": 40}
     async with fakes(slowly, {}) as (leaves, stays), gateway() as gw:
         both = [
-            backend("leaves", url=f"{leaves.url}/v1", model="fake-model"),
-            backend("stays", url=f"{stays.url}/v1", model="fake-model"),
+            backend("leaves", url=f"{leaves.url}/v1", model="fake-model", timeouts=PATIENT),
+            backend("stays", url=f"{stays.url}/v1", model="fake-model", timeouts=PATIENT),
         ]
         await gw.publish(routing("chat", one_rule("default", tier("only", "leaves"))), *both)
         async with gw.session.post(gw.url + CHAT, json=chat(stream=True)) as answer:

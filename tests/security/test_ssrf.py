@@ -296,7 +296,7 @@ async def test_our_transport_and_the_gateways_own_requests_know_no_redirects(sta
         async with gateway(failover("a"), external("a", model.url)) as gw:
             assert (await gw.send(chat())).status == 502
         getter = Getter(tls=ssl.create_default_context(), guard=GUARD)
-        assert (await getter.get(model.url, host="", timeout_s=2, bytes_max=99)).status == status
-        assert (await getter.post(model.url, b"{}", timeout_s=2, bytes_max=99)).status == status
+        assert (await getter.get(model.url, host="", timeout_s=60, bytes_max=99)).status == status
+        assert (await getter.post(model.url, b"{}", timeout_s=60, bytes_max=99)).status == status
         await getter.close()
     assert service.seen == []

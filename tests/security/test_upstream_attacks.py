@@ -1,7 +1,7 @@
 """A model server, or whoever has taken its place, that answers to do harm.
 
 More of the same: tests/unit/dataplane/test_connection_framing.py (an answer's framing, byte by
-byte), tests/integration/test_upstream_exchange.py and test_survive_oddities.py.
+byte), tests/integration/virtual/test_upstream_exchange.py and test_survive_oddities.py.
 """
 
 from collections.abc import Sequence

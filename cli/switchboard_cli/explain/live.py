@@ -1,5 +1,6 @@
 """Asks a live pod's admin port, straight: no proxy of the environment is used."""
 
+from http.client import HTTPException
 from typing import Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
@@ -43,7 +44,11 @@ def ask_decision(admin: str, decision: str) -> form.Remembered:
 
 def _url(admin: str) -> str:
     base = admin if "://" in admin else f"http://{admin}"
-    if urlsplit(base).scheme not in ("http", "https"):
+    try:
+        scheme = urlsplit(base).scheme
+    except ValueError:
+        scheme = ""
+    if scheme not in ("http", "https"):
         raise Unreadable("write http://HOST:PORT", param="--admin")
     return f"{base.rstrip('/')}/explain"
 
@@ -58,6 +63,9 @@ def _answer(request: Request) -> bytes:
             raise _refused(error) from None
     except URLError as error:
         raise Unreadable(f"{request.host}: {error.reason}", param="--admin") from None
+    except (HTTPException, UnicodeError) as error:
+        # No port, no host, or no answer of HTTP.
+        raise Unreadable(f"{request.host}: {error!r}", param="--admin") from None
 
 
 def _refused(error: HTTPError) -> Unreadable:

@@ -1,7 +1,6 @@
 """One request from its body to its answer: read, admit, wait its turn, answer."""
 
 import asyncio
-import time
 from collections.abc import Mapping
 from typing import cast
 
@@ -50,7 +49,8 @@ class Exchange:
         self._request = request
         self._api = api
         self._record = record
-        self._arrived_s = time.monotonic()
+        self._clock = asyncio.get_running_loop().time
+        self._arrived_s = self._clock()
         self._first_token_out = False
         self._held_tokens = 0
         self._finish = "abort"  # until it is better
@@ -153,7 +153,7 @@ class Exchange:
         self, body: bytes, *, ttft_s: float, tokens: int, finish: str
     ) -> web.StreamResponse:
         """Send a JSON body once the last of its tokens is due."""
-        queued_s = time.monotonic() - self._arrived_s
+        queued_s = self._clock() - self._arrived_s
         wait_s = ttft_s + self._pace.tokens_s(tokens)
         if wait_s:
             await asyncio.sleep(wait_s)
@@ -231,5 +231,5 @@ class Exchange:
         """Count tokens that go out; the first of them tells the time to first token."""
         if not self._first_token_out:
             self._first_token_out = True
-            self._metrics.observe_first_token(time.monotonic() - self._arrived_s)
+            self._metrics.observe_first_token(self._clock() - self._arrived_s)
         self._metrics.generation_tokens += count

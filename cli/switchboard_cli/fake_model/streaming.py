@@ -1,7 +1,6 @@
 """Sends one answer as server-sent events, at its pace and with its faults."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -65,13 +64,14 @@ class EventStream:
         Waits go by the clock, so a late timer makes no slower stream.
         """
         count = len(events.tokens)
-        now_s = due_s = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        now_s = due_s = clock()
         for sent, token in enumerate(events.tokens):
             await self._strike_after(sent, events)
             if due_s > now_s:
                 await self._flush()
                 await asyncio.sleep(due_s - now_s)
-                now_s = time.monotonic()
+                now_s = clock()
             self._pending.append(token)
             self._pending_tokens += 1
             due_s += self._pace.token_s()

@@ -5,10 +5,12 @@ from typing import Final
 
 import msgspec
 
-from switchboard_cli.review.changes import Change, Severity
+from switchboard_cli.folder import Service, ServiceSpec
+from switchboard_cli.review.changes import Change, Severity, listed
 from switchboard_cli.review.fields import changed_fields
 from switchboard_cli.review.sides import Side
 from switchboard_policy import ir
+from switchboard_policy.compiler.selectors import consents
 from switchboard_policy.v1alpha1.modelbackend import ModelBackendSpec
 
 #: What a field of a backend is about: its kind of change, and how much that matters.
@@ -46,10 +48,10 @@ def changed_backends(old: Side, new: Side) -> Iterator[Change]:
         for (severity, kind), fields in kinds.items():
             yield _change(severity, kind, name, was, now, fields)
         yield from _secret(name, old.backend_specs.get(name), new.backend_specs.get(name))
-        yield from _selected(name, old, new)
+        yield from _traffic(name, old, new)
     for name in sorted(old.backend_specs.keys() & new.backend_specs.keys()):
         # Who may use one matters before anybody does: policies of other repositories may.
-        yield from _consent(name, old.backend_specs[name], new.backend_specs[name])
+        yield from _consent(name, old, new)
 
 
 def _change(
@@ -89,17 +91,51 @@ def _secret(
         )
 
 
-def _selected(name: str, old: Side, new: Side) -> Iterator[Change]:
-    """Yield that the Service of a backend, which is the same one, stands for other pods."""
+def _traffic(name: str, old: Side, new: Side) -> Iterator[Change]:
+    """Yield where a backend's requests go otherwise, by what stands behind the same address."""
+    if not old.backends[name].external and not new.backends[name].external:
+        here, there = _endpoints(name, new), _endpoints(name, old)
+        if here != there:
+            text = f"backend {name} has the endpoints {listed(here)}, before {listed(there)}"
+            yield Change(severity="access", kind="endpoints changed", text=text, backend=name)
     services = [_service(name, side) for side in (old, new)]
-    was, now = (side.selected.get(services[1], "") for side in (old, new))
-    if services[0] == services[1] and was and now and was != now:
-        yield Change(
-            severity="access",
-            kind="Service selects otherwise",
-            text=f"backend {name}: its Service {services[1]} stands for {now}, before for {was}",
-            backend=name,
-        )
+    before, after = (side.services.get(services[1]) for side in (old, new))
+    if services[0] != services[1] or before is None or after is None:
+        return
+    about = f"backend {name}: its Service {services[1]}"
+    was, now = _selected(before), _selected(after)
+    if was != now:
+        text = f"{about} stands for {now}, before for {was}"
+        yield Change(severity="access", kind="Service selects otherwise", text=text, backend=name)
+    was, now = (_target(name, side, one) for side, one in ((old, before), (new, after)))
+    if was and now and was != now:
+        text = f"{about} sends to port {now} of its pods, before to port {was}"
+        yield Change(severity="access", kind="Service port changed", text=text, backend=name)
+
+
+def _endpoints(backend: str, side: Side) -> list[str]:
+    """Return the endpoints of a backend that EndpointSlices of the manifests say."""
+    found = side.endpoints.get(backend)
+    return [
+        f"{one.address} in zone {one.zone}" if one.zone else one.address
+        for one in (found.addresses if found is not None else ())
+    ]
+
+
+def _selected(service: Service) -> str:
+    """Return which pods, or which host, a Service stands for."""
+    spec = service.spec or ServiceSpec()
+    asked = spec.external_name or spec.selector
+    return msgspec.json.encode(asked, order="sorted").decode() if asked else "no pods of its own"
+
+
+def _target(backend: str, side: Side, service: Service) -> str:
+    """Return the port of the pods that a backend's requests go to; "" where there is none."""
+    target = side.backend_specs[backend].service
+    for port in (service.spec and service.spec.ports) or ():
+        if target is not None and target.port in (port.port, port.name):
+            return str(port.target_port or port.port)
+    return ""
 
 
 def _service(backend: str, side: Side) -> str:
@@ -109,14 +145,23 @@ def _service(backend: str, side: Side) -> str:
     return f"{backend.partition('/')[0]}/{spec.service.name}"
 
 
-def _consent(name: str, was: ModelBackendSpec, now: ModelBackendSpec) -> Iterator[Change]:
+def _consent(name: str, old: Side, new: Side) -> Iterator[Change]:
+    """Yield from where a backend may be used now, by what it says or by the namespaces' labels."""
+    was, now = (side.backend_specs[name] for side in (old, new))
+    kind = "allowed namespaces changed"
     if was.allowed_namespaces != now.allowed_namespaces:
-        yield Change(
-            severity="access",
-            kind="allowed namespaces changed",
-            text=f"backend {name} may be used from {_allowed(now)}, before from {_allowed(was)}",
-            backend=name,
+        text = f"backend {name} may be used from {_allowed(now)}, before from {_allowed(was)}"
+        yield Change(severity="access", kind=kind, text=text, backend=name)
+        return
+    for other in sorted(new.namespaces.keys() - {name.partition("/")[0]}):
+        before, after = (
+            consents(now.allowed_namespaces, other, side.namespaces.get(other))
+            for side in (old, new)
         )
+        if before != after:
+            may = "may now" if after else "may no longer"
+            text = f"backend {name} {may} be used from namespace {other}, by its labels"
+            yield Change(severity="access", kind=kind, text=text, backend=name)
 
 
 def _secret_of(spec: ModelBackendSpec) -> str:

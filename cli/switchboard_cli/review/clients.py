@@ -1,7 +1,7 @@
 """Clients before and after, whose keys stand in the manifests: who may call, for what, as whom."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Final
 
 from switchboard_cli.review.changes import Change
@@ -11,6 +11,7 @@ from switchboard_policy import ir
 
 #: What rules and guardrails may read of a client.
 _FACTS: Final = ("tier", "team", "labels")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def changed_clients(old: Side, new: Side) -> Iterator[Change]:
@@ -60,7 +61,12 @@ def _may_use(client: ir.Client) -> str:
 def _until(client: ir.Client) -> str:
     if client.expires_ms is None:
         return "never expires"
-    return f"expires {datetime.fromtimestamp(client.expires_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+    try:
+        at = _EPOCH + timedelta(milliseconds=client.expires_ms)
+    except OverflowError:
+        # West of Greenwich the last hours of the year 9999 are in the next one.
+        return f"expires after the year {MAXYEAR}"
+    return f"expires {at:%Y-%m-%d %H:%M} UTC"
 
 
 def _facts(client: ir.Client) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from switchboard_cli.folder import DEFAULT_NAMESPACE
 from switchboard_cli.review.backends import changed_backends
 from switchboard_cli.review.changes import Change, in_order
 from switchboard_cli.review.clients import changed_clients
@@ -73,10 +74,14 @@ def _changes(old: Side, new: Side, before: Snapshot, after: Snapshot) -> Iterato
 def refused(new: Side, old: Side | None = None) -> Iterator[Change]:
     """Yield the objects that would be refused, with what becomes of them."""
     known = {str(name): report for (_, name), report in new.reports.items() if report.rejected}
+    before = {f"{kind} {name}" for kind, name in old.reports} if old is not None else set[str]()
     for finding in new.findings:
         kind, _, name = finding.object.partition(" ")
-        report = known.get(name) or known.get(f"default/{name}")
+        report = known.get(name) or known.get(f"{DEFAULT_NAMESPACE}/{name}")
         keeps = old is not None and report is not None and report.quarantined
+        if finding.field == "apiVersion":
+            full = name if "/" in name else f"{DEFAULT_NAMESPACE}/{name}"
+            keeps = f"{kind} {full}" in before
         stays = "its last good form stays in force" if keeps else "nothing of it comes into force"
         where = f"{finding.file}:{finding.line}" if finding.line else finding.file
         told = ": ".join(filter(None, (finding.field, _first_line(finding.message))))

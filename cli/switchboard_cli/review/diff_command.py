@@ -2,9 +2,10 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
+from switchboard_cli.manifests import empty_folders
 from switchboard_cli.review.changes import SEVERITIES, Change
 from switchboard_cli.review.compare import compared
 from switchboard_cli.review.diff_text import as_json, as_markdown, as_text
@@ -37,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
     except (Unreadable, OSError) as error:
         print(f"switchboard diff: {error}", file=sys.stderr)
         return UNREADABLE
+    warn_of_nothing("diff", (args.old, args.new))
     sys.stdout.write(WAYS[args.output](changes, moves))
     return status_of(changes, fail_on)
 
@@ -91,6 +93,13 @@ def settings_of(args: argparse.Namespace) -> Settings:
         platform_namespace=args.platform_namespace,
         order=tuple(filter(None, args.order.split(","))),
     )
+
+
+def warn_of_nothing(command: str, paths: Iterable[str]) -> None:
+    """Say of which folders nothing was read."""
+    for folder in empty_folders(paths):
+        told = "warning: there is no manifest in it"
+        print(f"switchboard {command}: {folder}: {told}", file=sys.stderr)
 
 
 def differences(

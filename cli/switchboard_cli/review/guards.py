@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from switchboard_cli.review.changes import Change, Severity, listed
+from switchboard_cli.review.conditions import relation
 from switchboard_cli.review.served import named
 from switchboard_cli.review.sides import Side
 from switchboard_dataplane.lowering import named_backends
@@ -111,10 +112,12 @@ def _effect(
         forbids = frozenset(now[name].forbids) if name in now else frozenset[str]()
         opened = (forbade - forbids) & members
         closed = (forbids - forbade) & shared
-        if _applies_less(was.get(name), now.get(name)):
-            opened |= forbade & forbids & members
-        elif _applies_more(was.get(name), now.get(name)):
+        there = name in was and name in now
+        said = relation(was[name].when, now[name].when) if there else "same"
+        if said == "wider":
             closed |= forbade & forbids & shared
+        elif said != "same":
+            opened |= forbade & forbids & members
         others = always_forbidden([one for one in mine.guardrails if one != now.get(name)])
         effect.still |= opened & others
         if opened - others:
@@ -157,7 +160,7 @@ def left_behind(
             held = (
                 other
                 for other in heir.guardrails
-                if other.when in ("", one.when) or _applies_more(one, other)
+                if relation(one.when, other.when) in ("same", "wider")
             )
             opened = forbade - {name for other in held for name in other.forbids}
             if opened:
@@ -232,21 +235,6 @@ def _members(policy: ir.Policy) -> frozenset[str]:
     return frozenset(named_backends(policy))
 
 
-def _applies_less(was: ir.Guardrail | None, now: ir.Guardrail | None) -> bool:
-    """Say whether it may apply to fewer requests: that it does not is known of few conditions."""
-    if was is None or now is None or was.when == now.when:
-        return False
-    return not _applies_more(was, now)
-
-
-def _applies_more(was: ir.Guardrail | None, now: ir.Guardrail | None) -> bool:
-    """Say whether it surely applies to all requests to which it did, and to others."""
-    if was is None or now is None or was.when == now.when:
-        return False
-    wider = f"{was.when} || "
-    return not now.when or now.when.startswith((wider, f"({was.when}) || "))
-
-
 def _removed(rail: Rail, was: Mapping[str, ir.Guardrail], effect: _Effect) -> Change:
     when = next(iter(was.values())).when
     return _change(
@@ -292,11 +280,15 @@ def _edited(
 
 
 def _how_less(was: str, now: str, requires: tuple[str, str]) -> str:
-    if was == now:
-        same = requires[0] == requires[1]
-        return "is as it was, but backends have changed" if same else "forbids less"
-    surely = not was or now.startswith((f"{was} && ", f"({was}) && "))
-    return "holds for fewer requests" if surely else "may hold for fewer requests"
+    match relation(was, now):
+        case "narrower":
+            return "holds for fewer requests"
+        case "other":
+            return "may hold for fewer requests"
+        case "same" if requires[0] == requires[1]:
+            return "is as it was, but backends have changed"
+        case _:
+            return "forbids less"
 
 
 def _change(

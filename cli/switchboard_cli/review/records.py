@@ -5,15 +5,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, TypedDict, cast
 
 import msgspec
 
 from switchboard_cli.review.sides import Unreadable
 from switchboard_dataplane.decision.client import Client
 from switchboard_dataplane.decision.request import TEXT_ONLY, RequestView
+from switchboard_dataplane.decision.select import ROUTER
 from switchboard_dataplane.learning.inputs import Caller, Inputs
-from switchboard_policy.names import APIS
+from switchboard_policy.names import APIS, MODALITIES
 
 if TYPE_CHECKING:
     from switchboard_policy.ir import Api
@@ -22,15 +23,39 @@ STDIN: Final = "-"
 #: A line with both texts has some 50 KB; more is no line of an export.
 LINE_BYTES_MAX: Final = 4 * 1024 * 1024
 
+_MODALITIES: Final = frozenset(MODALITIES)
 _NO_INPUTS: Final = Inputs()
 _NOTHING_SAID: Final[Mapping[str, Any]] = {}
+
+
+#: More tokens than this nobody has counted.
+Tokens = Annotated[int, msgspec.Meta(le=2**53)]
+
+
+class _Readings(TypedDict, total=False):
+    """The readings that decisions go by; those of routers have names of their own."""
+
+    task: str
+    domain: str
+    language: str
+    complexity: float
+    sentiment: float
+    urgent: bool
+    code: bool
+    injection: bool
+    pii: tuple[str, ...]
+    secrets: tuple[str, ...]
+    intents: tuple[str, ...]
+    sessionCost: float
+    lastModel: str
+    classified: float | None
 
 
 class Aside(msgspec.Struct, frozen=True):
     """What was asked beside the answer: its tokens are part of the decision's."""
 
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_tokens: Tokens = 0
+    output_tokens: Tokens = 0
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="decision"):
@@ -49,8 +74,8 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     task: str = ""
     complexity: float | None = None
     session: str = ""
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Tokens | None = None
+    output_tokens: Tokens | None = None
     cost_microdollars: float | None = None
     asides: tuple[Aside, ...] = ()
     inputs: Inputs | None = None
@@ -91,11 +116,18 @@ def read_decisions(path: str) -> Iterator[Recorded | None]:
 
 
 def _read(line: bytes) -> Recorded | None:
+    """Return a decision, None where it is none, or says what is not known here."""
     try:
         said = _decoder.decode(line)
+        inputs = said.inputs or _NO_INPUTS
+        msgspec.convert(inputs.readings, _Readings)
+        for name, value in inputs.readings.items():
+            if name.startswith(ROUTER):
+                msgspec.convert(value, Mapping[str, float])
     except (ValueError, RecursionError):
         return None
-    return said if said.api in APIS else None
+    known = said.api in APIS and set(inputs.modalities) <= _MODALITIES
+    return said if known and said.at.tzinfo is not None else None
 
 
 def _opened(path: str) -> AbstractContextManager[BinaryIO]:

@@ -44,23 +44,27 @@ def _nameless(part: ir.Rule | ir.Tier | ir.Arm) -> bytes:
 def _pairs(old: Mapping[str, Entry], new: Mapping[str, Entry], there: Set[str]) -> dict[str, str]:
     """Return the new names of entries that are gone, by the old ones, where one came for each.
 
-    What is still ``there``, and only used no more, was not renamed.
+    What is still ``there``, and only used no more, was not renamed; nor what is another
+    namespace's now, and so in other hands.
     """
-    came: dict[bytes, list[str]] = {}
+    came: dict[tuple[str, bytes], list[str]] = {}
     for name in new.keys() - old.keys():
-        came.setdefault(_body(new[name]), []).append(name)
+        came.setdefault((_namespace(name), _body(new[name])), []).append(name)
     pairs: dict[str, str] = {}
     for name in sorted(old.keys() - new.keys() - there):
-        same = came.get(_body(old[name]), [])
+        same = came.get((_namespace(name), _body(old[name])), [])
         if len(same) == 1:
             pairs[name] = same.pop()
     return pairs
 
 
+def _namespace(name: str) -> str:
+    return name.partition("/")[0]
+
+
 def _body(entry: ir.Policy | ir.Backend) -> bytes:
     if isinstance(entry, ir.Backend):
-        # A credential is a Secret of the backend's namespace: elsewhere it is another one.
-        secret = entry.name.partition("/")[0] if entry.credential else ""
+        secret = "a Secret" if entry.credential else ""
         bare = msgspec.structs.replace(entry, name="", uid="", credential=secret)
         return msgspec.json.encode(bare)
     policy = msgspec.structs.replace(entry, rules=tuple(map(_bare, entry.rules)))
@@ -84,10 +88,15 @@ def _with_names(side: Side, names: Mapping[str, str]) -> Side:
         names.get(name, name): msgspec.structs.replace(one, name=names.get(name, name))
         for name, one in side.backends.items()
     }
+    endpoints = {
+        names.get(name, name): msgspec.structs.replace(one, backend=names.get(name, name))
+        for name, one in side.endpoints.items()
+    }
     return replace(
         side,
         policies=policies,
         backends=backends,
+        endpoints=endpoints,
         policy_specs={names.get(name, name): one for name, one in side.policy_specs.items()},
         backend_specs={names.get(name, name): one for name, one in side.backend_specs.items()},
         known={names.get(name, name): one for name, one in side.known.items()},

@@ -1,7 +1,7 @@
 """A compiled set to the snapshot that a data plane would decide by, with everything there and well.
 
-Secrets are seldom in a repository and endpoints never: credentials count as there, and a Service
-without addresses as one that is ready.
+Secrets are seldom in a repository and endpoints hardly ever: credentials count as there, and a
+Service without addresses as one that is ready.
 """
 
 from collections.abc import Callable, Set

@@ -5,14 +5,15 @@ spec, as in a cluster.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
 from switchboard_cli.compiling import compiler_of_files
 from switchboard_cli.findings import Finding
-from switchboard_cli.folder import DEFAULT_NAMESPACE, Folder
+from switchboard_cli.folder import DEFAULT_NAMESPACE, Folder, Service
 from switchboard_cli.manifests import Manifests, load_manifests
 from switchboard_cli.validate import validate
 from switchboard_policy import ir
@@ -44,8 +45,8 @@ class Side:
 
     ``policies`` and ``backends`` are compiled and published; ``policy_specs`` and ``backend_specs``
     are all that are there, as they were written; ``known`` is what guardrails see of backends.
-    ``selected`` says of Services which pods they stand for. ``findings`` say what is wrong with
-    objects.
+    ``services`` are those of the manifests, ``namespaces`` the labels of those that hold objects.
+    ``findings`` say what is wrong with objects.
     """
 
     policies: Mapping[str, ir.Policy]
@@ -58,7 +59,10 @@ class Side:
     known: Mapping[str, Known] = field(default_factory=dict[str, Known])
     platform_namespace: str = ""
     findings: tuple[Finding, ...] = ()
-    selected: Mapping[str, str] = field(default_factory=dict[str, str])
+    services: Mapping[str, Service] = field(default_factory=dict[str, Service])
+    namespaces: Mapping[str, Mapping[str, str]] = field(
+        default_factory=dict[str, Mapping[str, str]]
+    )
 
 
 def read_side(paths: Sequence[str], settings: Settings) -> Side:
@@ -101,20 +105,18 @@ class _Compiling:
         world = self._folder.inventory.world
         side = side_of(world, self._compiler.compile(world), findings)
         return replace(
-            side, platform_namespace=self._platform_namespace, selected=_selected(manifests)
+            side, platform_namespace=self._platform_namespace, services=_services(manifests)
         )
 
 
-def _selected(manifests: Manifests) -> dict[str, str]:
-    """Return which pods, or which host, each Service stands for; by its name."""
-    found: dict[str, str] = {}
+def _services(manifests: Manifests) -> dict[str, Service]:
+    """Return the Services by their names, but for what is none: a finding says so."""
+    found: dict[str, Service] = {}
     for one in manifests.objects:
-        spec = one.data.get("spec")
-        if one.kind == "Service" and not one.group and isinstance(spec, dict):
-            said = cast("Mapping[str, object]", spec)
-            asked = said.get("externalName") or said.get("selector")
-            name = f"{one.namespace or DEFAULT_NAMESPACE}/{one.name}"
-            found[name] = msgspec.json.encode(asked, order="sorted").decode()
+        if one.kind == "Service" and not one.group:
+            with suppress(msgspec.ValidationError):
+                name = f"{one.namespace or DEFAULT_NAMESPACE}/{one.name}"
+                found[name] = msgspec.convert(one.data, Service)
     return found
 
 
@@ -150,4 +152,5 @@ def side_of(world: World, compilation: Compilation, findings: tuple[Finding, ...
         reports=dict(compilation.reports),
         known={str(name): as_known(one) for name, one in world.backends.items()},
         findings=findings,
+        namespaces=dict(world.namespaces),
     )

@@ -7,7 +7,7 @@ from typing import Final
 
 from switchboard_cli.review.compare import refused
 from switchboard_cli.review.costs import Prices
-from switchboard_cli.review.diff_command import add_options, settings_of
+from switchboard_cli.review.diff_command import add_options, settings_of, warn_of_nothing
 from switchboard_cli.review.records import Recorded, read_decisions
 from switchboard_cli.review.replay import Replay
 from switchboard_cli.review.running import snapshot_of
@@ -30,6 +30,7 @@ def main(argv: Sequence[str]) -> int:
     except (Unreadable, OSError) as error:
         print(f"switchboard simulate: {error}", file=sys.stderr)
         return UNREADABLE
+    warn_of_nothing("simulate", args.paths)
     wrong = list(refused(side))
     sys.stdout.write(_WAYS[args.output](tally, wrong))
     return UNREADABLE if wrong else DONE

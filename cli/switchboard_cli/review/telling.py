@@ -130,7 +130,7 @@ def _holds(
     """Say whether a rule takes a request; a text says what is needed to know."""
     needs = ""
     if asked.rule.matcher is not None:
-        said = _matches(asked, known, record, view)
+        said = _matches(asked, known, record, view, conditions)
         if said is False:
             return False
         needs = said if isinstance(said, str) else ""
@@ -145,11 +145,13 @@ def _holds(
     return needs or True
 
 
-def _matches(asked: Asked, known: Known, record: Recorded, view: RequestView) -> bool | str:
+def _matches(
+    asked: Asked, known: Known, record: Recorded, view: RequestView, conditions: Conditions
+) -> bool | str:
     matcher, bare = asked.rule.matcher, asked.bare if record.inputs else asked.api_only
     if matcher is None or bare is None:
         return True
-    if mismatch(bare, view) is not None:
+    if mismatch(bare, view, conditions) is not None:
         return False
     headers: Mapping[str, str | None] = {} if record.inputs is None else record.inputs.headers
     needs: list[str] = []

@@ -1,16 +1,18 @@
 """Which policy answers for a model name, and which of its rules matches a request."""
 
 from collections.abc import Callable
-from re import Pattern
 from typing import Any, Final
 
 from switchboard_dataplane.decision.request import RequestView
 from switchboard_dataplane.decision.running import Matcher, Policy, Rule, Snapshot
+from switchboard_policy.costs.cost import BUDGET_NS, size_of
 from switchboard_policy.facts import Program
 
 #: What of a rule does not hold, beside the fields of its match: its expression is false, or fails.
 WHEN: Final = "when"
 FAILED: Final = "failed"
+#: To look for a whole word takes so long at worst, for each character; measured.
+WORD_NS: Final = 40
 
 #: How each CEL fact is read off a request: one for each of ``facts.REQUEST_FACTS``.
 FACT_READERS: Final[dict[str, Callable[[RequestView], Any]]] = {
@@ -73,20 +75,37 @@ def find_policy(snapshot: Snapshot, model: str) -> Policy | None:
 class Conditions:
     """The expressions of one policy, evaluated for one request; facts are bound on first use.
 
-    ``errors`` counts evaluations that failed (a missing map key, say).
+    They share a budget of time: what could take longer than is left of it is not evaluated. It is
+    charged by what things take at worst, so that a request is always decided alike. ``errors``
+    counts what could not be told: that, and evaluations that failed (a missing map key, say).
     """
 
-    __slots__ = ("_bound", "_policy", "_snapshot", "_view", "errors")
+    __slots__ = ("_bound", "_left_ns", "_policy", "_sizes", "_snapshot", "_view", "errors")
 
     def __init__(self, snapshot: Snapshot, policy: Policy, view: RequestView) -> None:
         self._snapshot = snapshot
         self._policy = policy
         self._view = view
         self._bound: Any = None
+        self._left_ns = BUDGET_NS
+        self._sizes: dict[str, int] = {}
         self.errors = 0
 
+    def affords(self, cost_ns: int) -> bool:
+        """Say whether there is so much left, and take it; where there is not, it is counted."""
+        if cost_ns > self._left_ns:
+            self.errors += 1
+            return False
+        self._left_ns -= cost_ns
+        return True
+
     def holds(self, program: Program, *, on_error: bool) -> bool:
-        """Evaluate a condition; a failed evaluation is counted and means ``on_error``."""
+        """Evaluate a condition; what cannot be told is counted and means ``on_error``."""
+        cost_ns, per_char = program.cost
+        for fact, ns in per_char:
+            cost_ns += ns * self._size(fact)
+        if not self.affords(cost_ns):
+            return on_error
         if self._bound is None:
             view = self._view
             self._bound = self._snapshot.facts.bind(
@@ -97,6 +116,12 @@ class Conditions:
             self.errors += 1
             return on_error
         return outcome
+
+    def _size(self, fact: str) -> int:
+        size = self._sizes.get(fact)
+        if size is None:
+            size = self._sizes[fact] = size_of(FACT_READERS[fact](self._view))
+        return size
 
 
 def find_rule(policy: Policy, view: RequestView, conditions: Conditions) -> Rule | None:
@@ -113,7 +138,7 @@ def passed_by(rule: Rule, view: RequestView, conditions: Conditions) -> str | No
     A field of its match, WHEN, or FAILED where its expression cannot be evaluated.
     """
     if rule.matcher is not None:
-        field = mismatch(rule.matcher, view)
+        field = mismatch(rule.matcher, view, conditions)
         if field is not None:
             return field
     if rule.when is not None:
@@ -123,15 +148,15 @@ def passed_by(rule: Rule, view: RequestView, conditions: Conditions) -> str | No
     return None
 
 
-def mismatch(matcher: Matcher, view: RequestView) -> str | None:
+def mismatch(matcher: Matcher, view: RequestView, conditions: Conditions) -> str | None:
     """Return the first field of a structured match that does not hold; None if all do.
 
-    Cheap fields come first.
+    Cheap fields come first. Texts are looked through within the budget of the conditions.
     """
     return (
         _size_mismatch(matcher, view)
         or _agent_mismatch(matcher, view)
-        or _text_mismatch(matcher, view)
+        or _text_mismatch(matcher, view, conditions)
     )
 
 
@@ -157,12 +182,12 @@ def _agent_mismatch(matcher: Matcher, view: RequestView) -> str | None:
     return None
 
 
-def _text_mismatch(matcher: Matcher, view: RequestView) -> str | None:
+def _text_mismatch(matcher: Matcher, view: RequestView, conditions: Conditions) -> str | None:
     if not _headers_match(matcher, view):
         return "headers"
-    if matcher.keywords and not _any_keyword(matcher.keywords, view.prompt_lower):
+    if matcher.keywords and not _any_keyword(matcher, view, conditions):
         return "keywords"
-    if matcher.system_prompt and not _in_system_prompt(matcher.system_prompt, view):
+    if matcher.system_prompt and not _in_system_prompt(matcher, view, conditions):
         return "systemPrompt"
     return None
 
@@ -175,11 +200,20 @@ def _headers_match(matcher: Matcher, view: RequestView) -> bool:
     return True
 
 
-def _in_system_prompt(phrases: tuple[str, ...], view: RequestView) -> bool:
+def _in_system_prompt(matcher: Matcher, view: RequestView, conditions: Conditions) -> bool:
+    if not conditions.affords(matcher.system_prompt_ns * len(view.system)):
+        return False
     system = view.system.lower()
-    return any(phrase in system for phrase in phrases)
+    return any(phrase in system for phrase in matcher.system_prompt)
 
 
-def _any_keyword(keywords: tuple[tuple[str, Pattern[str]], ...], prompt: str) -> bool:
+def _any_keyword(matcher: Matcher, view: RequestView, conditions: Conditions) -> bool:
+    if not conditions.affords(matcher.keywords_ns * len(view.prompt)):
+        return False
+    prompt = view.prompt_lower
+    word_ns = WORD_NS * len(prompt)
     # A substring search is an order of magnitude faster than a pattern, and most words miss.
-    return any(word in prompt and whole.search(prompt) is not None for word, whole in keywords)
+    return any(
+        word in prompt and conditions.affords(word_ns) and whole.search(prompt) is not None
+        for word, whole in matcher.keywords
+    )

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from re import Pattern
 
+from switchboard_dataplane.acyclic import mypyc_attr
 from switchboard_dataplane.decision.client import NO_CLIENTS, Clients
 from switchboard_dataplane.signals.breaker import Era
 from switchboard_policy import ir
 from switchboard_policy.facts import Facts, Program
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
     """One address of a backend that may serve. ``id`` is ``namespace/name@address``.
@@ -32,6 +34,7 @@ class Endpoint:
     host: str = ""
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True, eq=False)
 class Backend:
     """A backend with its opened credential; ``endpoints`` are those that are ready.
@@ -54,11 +57,13 @@ class Backend:
     places: dict[str, int] = field(default_factory=dict, repr=False)
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(frozen=True, slots=True, eq=False)
 class Matcher:
     """A structured match, ready to run; an empty field restricts nothing.
 
-    ``keywords`` are (lower-case word, pattern that finds it as a whole word).
+    ``keywords`` are (lower-case word, pattern that finds it as a whole word); ``keywords_ns`` and
+    ``system_prompt_ns`` what it takes at worst, for each character, to look for all of them.
     """
 
     apis: frozenset[str]
@@ -71,8 +76,11 @@ class Matcher:
     roles: frozenset[str] = frozenset()
     stages: frozenset[str] = frozenset()
     arms: frozenset[str] = frozenset()
+    keywords_ns: int = 0
+    system_prompt_ns: int = 0
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(frozen=True, slots=True, eq=False)
 class Tier:
     """A tier; ``mask`` are its backends, ``weights`` their (number, share) if the tier has any."""
@@ -84,6 +92,7 @@ class Tier:
     spill: ir.Spill | None = None
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule:
     """A rule; it matches if both ``matcher`` and ``when`` do (None always does).
@@ -112,6 +121,7 @@ class Rule:
     steps: tuple["Rule", ...] = ()
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(frozen=True, slots=True, eq=False)
 class Guardrail:
     """A guardrail; while ``when`` holds (None always does) ``forbids`` may not serve."""
@@ -122,6 +132,7 @@ class Guardrail:
     forbids: int
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(frozen=True, slots=True, eq=False)
 class Arm:
     """One side of a policy's comparison; ``place`` is its name's digest, ``weight`` above 0."""
@@ -131,6 +142,7 @@ class Arm:
     place: int
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(frozen=True, slots=True, eq=False)
 class Policy:
     """A policy in force; ``facts`` are the CEL facts that its expressions read.

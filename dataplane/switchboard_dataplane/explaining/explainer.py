@@ -36,9 +36,8 @@ from switchboard_dataplane.explaining import form
 from switchboard_dataplane.explaining.rules import (
     arm_of,
     claims_of,
-    guardrails_of,
+    conditions_of,
     has_arm,
-    rules_of,
 )
 from switchboard_dataplane.explaining.selects import selected_by, sequel_of
 from switchboard_dataplane.explaining.tiers import Picked, Stage
@@ -50,6 +49,8 @@ from switchboard_dataplane.signals.shadow import shadow_of
 #: So often a pick is drawn, to see what chance makes of it; so many at a time.
 DRAWS: Final = 200
 AT_ONCE: Final = 10
+#: Names of arms are shorter.
+ARM_CHARS_MAX: Final = 63
 #: The same request in the same state is explained in the same way.
 _SEED: Final = 1
 
@@ -108,12 +109,14 @@ class Explainer:
             return self._told(snapshot, view, _ended(opened))
         if policy.readings:
             await self.reader.read(policy, view)
+        notes: tuple[str, ...] = ()
         if view.arm and not has_arm(policy, view.arm):
+            notes = (_no_arm(policy, view.arm),)
             view.arm = ""
         signals = self._shadow(snapshot, policy, view, now)
         opened = open_plan(snapshot, view, signals, now=now, rng=rng, first=True)
         if isinstance(opened, Rejection):
-            return self._told(snapshot, view, _ended(opened), policy=policy)
+            return self._told(snapshot, view, _ended(opened), policy=policy, notes=notes)
         verdict = seek(opened, signals, now=now, rng=rng)
         drawn = await self._draw(opened, now)
         await asyncio.sleep(0)
@@ -129,7 +132,10 @@ class Explainer:
             unknown=self.unknown,
             panic=isinstance(verdict, Decision) and verdict.candidate.panic,
         )
-        return self._told(snapshot, view, ending, policy=policy, stage=stage, starts=drawn.starts)
+        starts = drawn.starts
+        return self._told(
+            snapshot, view, ending, policy=policy, stage=stage, starts=starts, notes=notes
+        )
 
     def _shadow(
         self, snapshot: Snapshot, policy: Policy, view: RequestView, now: float
@@ -222,12 +228,18 @@ class Explainer:
         policy: Policy | None = None,
         stage: Stage | None = None,
         starts: Mapping[str, float] | None = None,
+        notes: tuple[str, ...] = (),
     ) -> form.Explanation:
         refused = _refused(view)
         if refused is not None:
             ending = _Ending("rejected", refused.message, refused.code, first=ending.first)
         opened = None if stage is None else stage.opened
         rule = None if opened is None else opened.plan.rule
+        guardrails, rules = (
+            ((), ())
+            if policy is None
+            else conditions_of(snapshot, policy, view, "" if rule is None else rule.name)
+        )
         return form.Explanation(
             outcome=ending.outcome,
             status=ending.status if refused is None else refused.status,
@@ -240,10 +252,8 @@ class Explainer:
             policy="" if policy is None else policy.name,
             claims=claims_of(snapshot, view.model),
             arm=None if policy is None else arm_of(policy, view),
-            guardrails=() if policy is None else guardrails_of(snapshot, policy, view),
-            rules=()
-            if policy is None
-            else rules_of(snapshot, policy, view, "" if rule is None else rule.name),
+            guardrails=guardrails,
+            rules=rules,
             rule="" if rule is None else rule.name,
             select=None if stage is None else _selected(stage, starts or {}),
             eligible=() if opened is None else tuple(_names(opened.plan, opened.plan.eligible)),
@@ -252,8 +262,16 @@ class Explainer:
             then=()
             if policy is None or rule is None
             else tuple(sequel_of(policy.spec, _whole(policy, rule))),
-            notes=self.notes,
+            notes=(*self.notes, *notes),
         )
+
+
+def _no_arm(policy: Policy, asked: str) -> str:
+    """Say that nobody is on the arm that was asked for."""
+    name = asked if len(asked) <= ARM_CHARS_MAX else f"{asked[:ARM_CHARS_MAX]}…"
+    if not policy.arms:
+        return f"the policy compares no arms: {name} counts for nothing"
+    return f"the policy puts nobody on an arm {name}: chance chooses"
 
 
 def _plan_of(verdict: Decision | Waiting | Resting | Rejection, opened: Opened) -> Plan:

@@ -12,7 +12,7 @@ from switchboard_dataplane.claims import claims_on
 from switchboard_dataplane.decision.arms import arm_at
 from switchboard_dataplane.decision.candidates import bits
 from switchboard_dataplane.decision.eligible import applies
-from switchboard_dataplane.decision.match import Conditions, mismatch, passed_by
+from switchboard_dataplane.decision.match import FAILED, Conditions, mismatch, passed_by
 from switchboard_dataplane.decision.request import RequestView
 from switchboard_dataplane.decision.running import Matcher, Policy, Snapshot
 from switchboard_dataplane.decision.running import Rule as RunningRule
@@ -39,6 +39,8 @@ _TEXTS: Final = {
     "keywords": "none of them in what the user says",
     "systemPrompt": "none of them in the system prompt",
 }
+#: The text is too long to look for all of that in it: see ``decision.match.Conditions``.
+_UNTOLD: Final = "a text that is too long to tell"
 #: So many claims to a model are told of.
 CLAIMS_MAX: Final = 50
 #: More would fill a screen.
@@ -79,11 +81,18 @@ def has_arm(policy: Policy, name: str) -> bool:
     return bool(policy.arms) and bool(arm_at([one for one in policy.arms if one.name == name], 0))
 
 
-def guardrails_of(
-    snapshot: Snapshot, policy: Policy, view: RequestView
-) -> tuple[form.Guardrail, ...]:
-    """Return every guardrail over the policy, and whether it applies to the request."""
+def conditions_of(
+    snapshot: Snapshot, policy: Policy, view: RequestView, won: str
+) -> tuple[tuple[form.Guardrail, ...], tuple[form.Rule, ...]]:
+    """Return all guardrails and rules of a policy, and what the request is to each."""
     conditions = Conditions(snapshot, policy, view)
+    aside = Conditions(snapshot, policy, view)
+    guardrails = _guardrails(policy, conditions)
+    return guardrails, _rules(policy, view, conditions, aside, won)
+
+
+def _guardrails(policy: Policy, conditions: Conditions) -> tuple[form.Guardrail, ...]:
+    """Return every guardrail over the policy, and whether it applies to the request."""
     told: list[form.Guardrail] = []
     for guardrail in policy.guardrails:
         errors = conditions.errors
@@ -101,24 +110,29 @@ def guardrails_of(
     return tuple(told)
 
 
-def rules_of(
-    snapshot: Snapshot, policy: Policy, view: RequestView, won: str
+def _rules(
+    policy: Policy, view: RequestView, conditions: Conditions, aside: Conditions, won: str
 ) -> tuple[form.Rule, ...]:
-    """Return every rule in its order, and what of it does not hold."""
-    conditions = Conditions(snapshot, policy, view)
+    """Return every rule in its order, and what of it does not hold.
+
+    ``conditions`` has told the guardrails, as it has for a decision: what it cannot tell any more
+    it could not tell there. What a decision does not ask is asked of ``aside``.
+    """
     told: list[form.Rule] = []
     reached = True
     for rule in policy.rules:
-        matches = passed_by(rule, view, conditions) is None
+        errors = conditions.errors
+        fails = passed_by(rule, view, conditions)
+        untold = fails if conditions.errors > errors else None
         told.append(
             form.Rule(
                 name=rule.name,
-                matches=matches,
+                matches=fails is None,
                 won=reached and rule.name == won,
                 reached=reached,
-                fields=tuple(_fields(rule, view)),
+                fields=() if fails is None else tuple(_fields(rule, view, aside, untold)),
                 when="" if rule.when is None else rule.when.source,
-                held=_held(rule, conditions),
+                held=fails is None or (None if untold == FAILED else _held(rule, aside)),
             )
         )
         reached = reached and rule.name != won
@@ -133,13 +147,19 @@ def _held(rule: RunningRule, conditions: Conditions) -> bool | None:
     return None if conditions.errors > errors else held
 
 
-def _fields(rule: RunningRule, view: RequestView) -> Iterator[form.Field]:
+def _fields(
+    rule: RunningRule, view: RequestView, aside: Conditions, untold: str | None
+) -> Iterator[form.Field]:
     """Yield the fields of a rule's match that fail, each with what it asks for."""
     if rule.matcher is None:
         return
     for part, wants in _parts(rule.matcher):
-        field = mismatch(part, view)
-        if field is not None:
+        errors = aside.errors
+        field = mismatch(part, view, aside)
+        asked = "keywords" if part.keywords else "systemPrompt" if part.system_prompt else ""
+        if asked and (asked == untold or aside.errors > errors):
+            yield form.Field(field=asked, wants=wants, has=_UNTOLD)
+        elif field is not None:
             yield form.Field(field=field, wants=wants, has=_has(field, part, view))
 
 
@@ -156,9 +176,11 @@ def _parts(matcher: Matcher) -> Iterator[tuple[Matcher, str]]:
         wants = name if value is None else f"{name}: {value}"
         yield replace(_NOTHING, headers=((name, value),)), wants
     words = [word for word, _ in matcher.keywords]
-    yield replace(_NOTHING, keywords=matcher.keywords), _one_of(words)
-    phrases = [*matcher.system_prompt]
-    yield replace(_NOTHING, system_prompt=matcher.system_prompt), _one_of(phrases)
+    keywords = replace(_NOTHING, keywords=matcher.keywords, keywords_ns=matcher.keywords_ns)
+    yield keywords, _one_of(words)
+    phrases, phrases_ns = matcher.system_prompt, matcher.system_prompt_ns
+    system_prompt = replace(_NOTHING, system_prompt=phrases, system_prompt_ns=phrases_ns)
+    yield system_prompt, _one_of(phrases)
 
 
 def _has(field: str, part: Matcher, view: RequestView) -> str:

@@ -4,11 +4,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final, Protocol
+from urllib.parse import quote
 
 import msgspec
 
-from switchboard_dataplane.decision.running import Snapshot
+from switchboard_dataplane.decision.running import Policy, Snapshot
+from switchboard_dataplane.errors import UpstreamConnect
 from switchboard_dataplane.upstream.getting import Got
+from switchboard_policy import ir
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +21,8 @@ ANSWER_S: Final = 2.0
 KEPT_S: Final = 5.0
 NAMES_BYTES_MAX: Final = 1024 * 1024
 _OK: Final = 200
+#: A name that nobody answers for, or that is not for this account.
+_NOT_SERVED: Final = (404, 403)
 
 
 class Get(Protocol):
@@ -71,13 +76,33 @@ class GatewayModels:
             self.names = await self._ask()
             self._again_at = self._clock() + KEPT_S
 
+    async def serves(self, policy: Policy, name: str) -> bool:
+        """Say whether a model for which a policy answers is one, where the gateway has to know.
+
+        Raises UpstreamConnect: it does not tell.
+        """
+        snapshot = self._snapshot()
+        if snapshot is None or not _stands_in(policy, snapshot):
+            return True
+        got = await self._get_from_gateway(f"/models/{quote(name, safe='')}")
+        if got is None or got.status not in (_OK, *_NOT_SERVED):
+            raise UpstreamConnect(
+                f"the gateway behind this sidecar does not tell whether {name[:200]!r} is a model"
+            )
+        return got.status == _OK
+
     async def _ask(self) -> frozenset[str]:
+        got = await self._get_from_gateway("/models")
+        return frozenset() if got is None else _names(got)
+
+    async def _get_from_gateway(self, path: str) -> Got | None:
+        """Return the answer; None where there is no gateway, or it is away."""
         url = _gateway_url(self._snapshot())
         if not url:
-            return frozenset()
+            return None
         try:
-            got = await self._get(
-                f"{url}/models",
+            return await self._get(
+                f"{url}{path}",
                 host="",
                 timeout_s=ANSWER_S,
                 bytes_max=NAMES_BYTES_MAX,
@@ -85,8 +110,7 @@ class GatewayModels:
             )
         except OSError as error:
             log.warning("the gateway does not tell its models: %s", error)
-            return frozenset()
-        return _names(got)
+            return None
 
 
 def _names(got: Got) -> frozenset[str]:
@@ -105,6 +129,14 @@ def _names(got: Got) -> frozenset[str]:
 def _gateway_url(snapshot: Snapshot | None) -> str:
     """Return the base URL of the gateway, "" without one."""
     backends = () if snapshot is None else snapshot.backends.values()
-    return next(
-        (one.spec.url.rstrip("/") for one in backends if one.spec.provider == "switchboard"), ""
-    )
+    return next((one.spec.url.rstrip("/") for one in backends if _is_gateway(one.spec)), "")
+
+
+def _stands_in(policy: Policy, snapshot: Snapshot) -> bool:
+    """Say whether all that a policy does is to ask the gateway."""
+    found = (snapshot.backends.get(name) for name in policy.backends)
+    return all(one is not None and _is_gateway(one.spec) for one in found)
+
+
+def _is_gateway(backend: ir.Backend) -> bool:
+    return backend.provider == "switchboard"

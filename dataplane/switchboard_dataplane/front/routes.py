@@ -7,7 +7,7 @@ from typing import Final, Protocol, TypeVar
 
 from switchboard_dataplane.access.identify import LETS_ANYBODY_IN, Access, Stranger
 from switchboard_dataplane.decision.match import find_policy
-from switchboard_dataplane.decision.running import Snapshot
+from switchboard_dataplane.decision.running import Policy, Snapshot
 from switchboard_dataplane.errors import (
     BodyTooLarge,
     BodyTooSlow,
@@ -62,6 +62,10 @@ class Elsewhere(Protocol):
 
     async def look(self) -> None:
         """See ``GatewayModels.look``."""
+        ...
+
+    async def serves(self, policy: Policy, name: str) -> bool:
+        """See ``GatewayModels.serves``."""
         ...
 
 
@@ -188,7 +192,11 @@ class Routes:
             others = frozenset[str]() if self.elsewhere is None else self.elsewhere.names
             return models_answer(sorted(filter(client.may_use, {*snapshot.exact, *others})))
         name = path[len(_MODELS) + 1 :]
-        if find_policy(snapshot, name) is None or not client.may_use(name):
+        policy = find_policy(snapshot, name)
+        known = policy is not None and client.may_use(name)
+        if self.elsewhere is not None and policy is not None and known:
+            known = await self.elsewhere.serves(policy, name)
+        if not known:
             raise NoRoute(
                 f"no policy answers for the model {name[:200]!r}; GET {_MODELS} lists names",
                 param="model",

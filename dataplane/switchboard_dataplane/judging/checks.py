@@ -6,6 +6,7 @@ from switchboard_dataplane.decision.running import Rule, Snapshot
 from switchboard_dataplane.judging.answers import Said, answer_facts_of
 from switchboard_dataplane.judging.confidence import confidence_of
 from switchboard_policy import ir
+from switchboard_policy.costs.cost import BUDGET_NS, size_of
 from switchboard_policy.schemas import compile_schema
 
 #: What becomes of an answer that passes all checks.
@@ -19,6 +20,8 @@ REGEX: Final = "regex"
 CONDITION: Final = "condition"
 CONDITION_ERROR: Final = "condition_error"
 NOT_JSON: Final = "not_json"
+#: It is longer than the condition, or the schema, can be told of in the time that there is.
+TOO_LONG: Final = "too_long"
 SCHEMA: Final = "schema"
 LOW_SCORE: Final = "low_score"
 DISAGREEMENT: Final = "disagreement"
@@ -58,7 +61,11 @@ def _failing_confidence(cascade: ir.Cascade, said: Said) -> str:
 def _failing_condition(rule: Rule, cascade: ir.Cascade, snapshot: Snapshot, said: Said) -> str:
     if rule.accepts is None:
         return PASSED
-    holds = rule.accepts.holds(snapshot.answer_facts.bind(answer_facts_of(said)))
+    facts = answer_facts_of(said)
+    cost = rule.accepts.cost
+    if cost.ns + sum(ns * size_of(facts[fact]) for fact, ns in cost.per_char) > BUDGET_NS:
+        return TOO_LONG
+    holds = rule.accepts.holds(snapshot.answer_facts.bind(facts))
     if holds is None:
         return CONDITION_ERROR
     if holds:
@@ -72,4 +79,7 @@ def _failing_schema(cascade: ir.Cascade, said: Said) -> str:
         return PASSED
     if said.json_value is None:
         return NOT_JSON
-    return PASSED if compile_schema(cascade.json_schema).holds(said.json_value[0]) else SCHEMA
+    schema = compile_schema(cascade.json_schema)
+    if schema.ns * size_of(said.text) > BUDGET_NS:
+        return TOO_LONG
+    return PASSED if schema.holds(said.json_value[0]) else SCHEMA

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from switchboard_dataplane.acyclic import mypyc_attr
+
 #: After this time without news an observation has lost 63 % of its weight.
 DECAY_S: Final = 10.0
 #: An observation is taken at its word for so long; then it fades to the prior.
@@ -12,6 +14,7 @@ FRESH_S: Final = 10.0
 FORGOTTEN_S: Final = 3 * DECAY_S
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True)
 class Average:
     """A value seen at ``at`` (loop time, seconds); NaN and minus infinity before the first."""

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
+from switchboard_dataplane.acyclic import mypyc_attr
 from switchboard_dataplane.errors import Failure
 from switchboard_policy import ir
 
@@ -139,6 +140,7 @@ class Ejections(dict[str, float]):
         return rule.open_for_ms / 1000 * (1 - OPEN_JITTER * self._chance())
 
 
+@mypyc_attr(acyclic=True)
 class Breaker:
     """The breaker of one endpoint, and what its probes say.
 

@@ -18,7 +18,7 @@ from switchboard_policy.store import CONTINUES, ZERO, Channel, Line, Manifest, R
 from switchboard_policy.store.signing import check_line, check_manifest, is_field_genuine
 
 
-class Held(msgspec.Struct, frozen=True):
+class Held(msgspec.Struct, frozen=True, gc=False):
     """An object's entry in force: its bytes, their digest, and since which revision."""
 
     digest: str

@@ -40,6 +40,7 @@ from switchboard_policy.store.layout import (
     record_parts,
     word_parts,
 )
+from switchboard_policy.store.url_file import UrlFile
 
 #: A store that does not answer within this is away. Nobody waits for it but the follower.
 TIMEOUT_S: Final = 3.0
@@ -73,13 +74,13 @@ return {redis.call('HGETALL', ARGV[1]), table.concat(lengths, ' '), table.concat
 
 
 class RedisSource:
-    """A StoreReader on Redis or Valkey; ``url`` is what ``parse_address`` reads.
+    """A StoreReader on Redis or Valkey; ``store`` is as for ``StoreClient``.
 
     Nothing connects before the first call. Raises ValueError for a URL that is none.
     """
 
-    def __init__(self, url: str, *, scope: str) -> None:
-        self._client = StoreClient(url, timeout_s=TIMEOUT_S)
+    def __init__(self, store: str | UrlFile, *, scope: str) -> None:
+        self._client = StoreClient(store, timeout_s=TIMEOUT_S)
         self._scope = scope
         self._register_script = self._client.script(_REGISTER)
         self._manifest_script = self._client.script(_MANIFEST)

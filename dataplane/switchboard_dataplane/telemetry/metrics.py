@@ -264,7 +264,7 @@ class _Trouble:
         self._expression_errors = Counter(
             "switchboard.expression.errors",
             ("policy", "arm"),
-            "CEL conditions that failed to evaluate",
+            "Conditions that failed, or would take too long on a text",
         )
 
     @property

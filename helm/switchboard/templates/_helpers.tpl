@@ -94,41 +94,55 @@ spec:
 {{- else if gt $given 1 }}
 {{- fail "set only one of redis.url, redis.existingSecret.name and redis.bundled.enabled" }}
 {{- end -}}
-- name: SWITCHBOARD_REDIS_URL
-{{- if $redis.bundled.enabled }}
-  valueFrom:
-    secretKeyRef: {name: {{ include "switchboard.redisSecret" .root }}, key: {{ .component }}-url}
-{{- else if $redis.existingSecret.name }}
-  valueFrom:
-    secretKeyRef: {name: {{ $redis.existingSecret.name }}, key: {{ get $redis.existingSecret (print .component "Key") | default $redis.existingSecret.key }}}
+{{- if not $redis.url -}}
+# A file is read anew when its Secret changes: a new password needs no restart.
+- {name: SWITCHBOARD_REDIS_URL_FILE, value: /etc/switchboard-redis/url}
 {{- else }}
 {{- if and (regexMatch "[?&]ssl_" $redis.url) (not (hasPrefix "rediss" $redis.url)) }}
 {{- fail "redis.url: one with ssl_… starts with rediss" }}
 {{- else if ne (contains "ssl_certfile=" $redis.url) (contains "ssl_keyfile=" $redis.url) }}
 {{- fail "redis.url: ssl_certfile and ssl_keyfile belong together" }}
-{{- end }}
+{{- end -}}
+- name: SWITCHBOARD_REDIS_URL
   value: {{ $redis.url | quote }}
 {{- end }}
 {{- end }}
 
-{{/* Files that the URL of a Redis names. */}}
+{{/* The file with the URL of the Redis, and files that the URL names. */}}
 {{- define "switchboard.redisMounts" -}}
-{{- if .Values.redis.tls.caConfigMap }}
+{{- if not .root.Values.redis.url }}
+- {name: redis-url, mountPath: /etc/switchboard-redis, readOnly: true}
+{{- end }}
+{{- if .root.Values.redis.tls.caConfigMap }}
 - {name: redis-ca, mountPath: /etc/redis-ca, readOnly: true}
 {{- end }}
-{{- if .Values.redis.tls.clientSecret }}
+{{- if .root.Values.redis.tls.clientSecret }}
 - {name: redis-client, mountPath: /etc/redis-client, readOnly: true}
 {{- end }}
 {{- end }}
 
 {{- define "switchboard.redisVolumes" -}}
-{{- with .Values.redis.tls.caConfigMap }}
-- name: redis-ca
-  configMap: {name: {{ . }}}
+{{- $redis := .root.Values.redis }}
+{{- if not $redis.url }}
+{{- $secret := $redis.existingSecret.name }}
+{{- $key := get $redis.existingSecret (print .component "Key") | default $redis.existingSecret.key }}
+{{- if $redis.bundled.enabled }}
+{{- $secret = include "switchboard.redisSecret" .root }}
+{{- $key = print .component "-url" }}
 {{- end }}
-{{- with .Values.redis.tls.clientSecret }}
+- name: redis-url
+  secret:
+    secretName: {{ quote $secret }}
+    defaultMode: 0440
+    items: [{key: {{ quote $key }}, path: url}]
+{{- end }}
+{{- with $redis.tls.caConfigMap }}
+- name: redis-ca
+  configMap: {name: {{ quote . }}}
+{{- end }}
+{{- with $redis.tls.clientSecret }}
 - name: redis-client
-  secret: {secretName: {{ . }}, defaultMode: 0440}
+  secret: {secretName: {{ quote . }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
 

@@ -19,6 +19,12 @@ from switchboard_policy.seal import Keyring
 KEY: Final = "api-key"
 FIELDS: Final = (KEY, "tier", "team", "labels", "models", "expires")
 
+#: What limits a client, and is no limit where it is left out: an empty one was meant to be another.
+_LIMITS: Final = {
+    "models": "name the models that it may use",
+    "expires": "write a time with its zone",
+}
+
 KEY_CHARACTERS_MIN: Final = 16
 LABELS_MAX: Final = 64
 MODELS_MAX: Final = 256
@@ -82,10 +88,10 @@ class ClientSpec:
 def read_client(data: Mapping[str, bytes]) -> tuple[ClientSpec | None, tuple[ClientProblem, ...]]:
     """Read the data of a client Secret; there is no spec if there are any problems."""
     problems = list(_key_problems(data))
-    problems.extend(
-        _problem(unknown, "is nothing that a client has", f"write {', '.join(FIELDS)}")
-        for unknown in sorted(data.keys() - set(FIELDS))
-    )
+    if not data.keys() <= set(FIELDS):
+        # Which is not told: it may be an API key, where name and value changed places.
+        fix = f"write {', '.join(FIELDS)} alone"
+        problems.append(ClientProblem("data", "has a key that no client has", fix))
     said: dict[str, str] = {}
     for name in FIELDS[1:]:
         try:
@@ -96,6 +102,11 @@ def read_client(data: Mapping[str, bytes]) -> tuple[ClientSpec | None, tuple[Cli
         _problem(name, "is not well-formed", f"write {_FACT_WORDS}")
         for name in ("tier", "team")
         if not _FACT.fullmatch(said.get(name, ""))
+    )
+    problems.extend(
+        _problem(name, "is empty", f"{fix}, or leave it out")
+        for name, fix in _LIMITS.items()
+        if name in data and said.get(name) == ""
     )
     labels = _labels(said.get("labels", ""), problems)
     models = _models(said.get("models", ""), problems)

@@ -9,6 +9,7 @@ of the data servers; ``?sentinel_username=…&sentinel_password=…`` are for th
 ``redis+cluster://USER:PASSWORD@HOST:6379,HOST:6379``.
 """
 
+import ssl
 from dataclasses import dataclass, field
 from urllib.parse import (
     SplitResult,
@@ -25,6 +26,7 @@ _NODE_PORT = 6379
 _ONE_SERVER = ("redis", "rediss")
 _SENTINELS = ("redis+sentinel", "rediss+sentinel")
 _CLUSTER = ("redis+cluster", "rediss+cluster")
+_QUOTE = "quote what a URL reserves: p/ss is p%2Fss"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,10 @@ def parse_address(url: str) -> str | Sentinels | Cluster:
 
     The message names what is wrong and never the URL, which may hold a password.
     """
-    parts = urlsplit(url)
+    parts = _split(url)
     tls_files_of(url)
     if parts.scheme in _ONE_SERVER:
+        _port(parts)
         return url
     if parts.scheme in _SENTINELS:
         return _sentinels(parts)
@@ -79,7 +82,7 @@ def parse_address(url: str) -> str | Sentinels | Cluster:
 
 def unfit_for_users(url: str) -> str:
     """Say why a URL cannot be given to users of their own with another login; "" if it can."""
-    parts = urlsplit(url)
+    parts = _split(url)
     if _option(parts, "ssl_certfile") is not None:
         return "as it names a certificate that is shown to the store"
     if _option(parts, "sentinel_password") is not None:
@@ -89,7 +92,7 @@ def unfit_for_users(url: str) -> str:
 
 def with_login(url: str, user: str, password: str, *, authorities: str | None = None) -> str:
     """Return a URL with this login at the data servers, and its file of authorities elsewhere."""
-    parts = urlsplit(url)
+    parts = _split(url)
     _, _, hosts = parts.netloc.rpartition("@")
     query = parse_qs(parts.query, keep_blank_values=True)
     if authorities is not None and "ssl_ca_certs" in query:
@@ -104,7 +107,7 @@ def with_login(url: str, user: str, password: str, *, authorities: str | None = 
 
 def tls_files_of(url: str) -> TlsFiles:
     """Return the files that a URL names; raises ValueError where they cannot be of use."""
-    parts = urlsplit(url)
+    parts = _split(url)
     certificate, key = _option(parts, "ssl_certfile"), _option(parts, "ssl_keyfile")
     if (certificate is None) != (key is None):
         raise ValueError("ssl_certfile and ssl_keyfile of a store's URL belong together")
@@ -114,13 +117,35 @@ def tls_files_of(url: str) -> TlsFiles:
     return files
 
 
+def check_files(url: str) -> None:
+    """Raise ValueError where a file that a URL names is none; else every connection would fail."""
+    files = tls_files_of(url)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if files.authorities is not None:
+        try:
+            context.load_verify_locations(files.authorities)
+        except OSError as error:  # ssl.SSLError is one
+            raise ValueError(
+                f"ssl_ca_certs of the store's URL: {files.authorities} is no file of certificates "
+                f"({error})"
+            ) from error
+    if files.certificate is not None:
+        try:
+            context.load_cert_chain(files.certificate, files.key)
+        except OSError as error:
+            raise ValueError(
+                f"ssl_certfile and ssl_keyfile of the store's URL: {files.certificate} and "
+                f"{files.key} are no certificate with its key ({error})"
+            ) from error
+
+
 def _sentinels(parts: SplitResult) -> Sentinels:
     service, _, db = parts.path.strip("/").partition("/")
     username, password, hosts = _netloc(parts)
     if not service or not hosts:
         raise ValueError("a Sentinel URL is …://HOST:PORT,HOST:PORT/SERVICE[/DB]")
     if db and not db.isdecimal():
-        raise ValueError(f"the database in a Sentinel URL is a number, not {db!r}")
+        raise ValueError("the database in a Sentinel URL is a number")
     return Sentinels(
         hosts=_hosts(hosts, port=_SENTINEL_PORT),
         service=service,
@@ -156,10 +181,25 @@ def _hosts(text: str, *, port: int) -> tuple[tuple[str, int], ...]:
 
 
 def _host(text: str, *, port: int) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")
+    parts = _split(f"//{text}")
     if not parts.hostname:
         raise ValueError("a store's URL has an empty host")
-    return parts.hostname, parts.port or port
+    return parts.hostname, _port(parts) or port
+
+
+def _split(url: str) -> SplitResult:
+    # What urllib says of a wrong one shows parts of it.
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError(f"a store's URL has hosts that are none; {_QUOTE}") from None
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:
+        raise ValueError(f"a store's URL has a port that is none; {_QUOTE}") from None
 
 
 def _option(parts: SplitResult, name: str) -> str | None:

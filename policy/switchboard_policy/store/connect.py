@@ -4,9 +4,9 @@ The only module of the project that imports redis. Nothing connects before the f
 """
 
 import asyncio
-import ssl
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, NewType
 
 from redis.asyncio import Redis
@@ -25,11 +25,12 @@ from redis.exceptions import (
 from switchboard_policy.store.address import (
     Cluster,
     Sentinels,
-    TlsFiles,
+    check_files,
     parse_address,
     tls_files_of,
 )
 from switchboard_policy.store.contract import StoreRefused
+from switchboard_policy.store.url_file import UrlFile, url_of
 
 #: Blocking reads end within this, whatever the caller asked for: less than any socket's limit.
 BLOCK_MS_MAX: Final = 2_000
@@ -40,50 +41,66 @@ POLL_S: Final = 0.1
 
 #: Part of what the client says → what a person can do about it.
 _ADVICE: Final = (
-    ("mismatch, certificate", "name the host in --redis-url as the certificate does"),
-    ("CERTIFICATE_REQUIRED", "give a certificate in --redis-url: …&ssl_certfile=…&ssl_keyfile=…"),
-    ("CERTIFICATE_VERIFY_FAILED", "name its authority in --redis-url: …?ssl_ca_certs=FILE"),
-    ("username-password", "correct the user and the password in --redis-url"),
-    ("Authentication required", "give a user and a password in --redis-url"),
+    ("mismatch, certificate", "name the host in {setting} as the certificate does"),
+    ("CERTIFICATE_REQUIRED", "give a certificate in {setting}: …&ssl_certfile=…&ssl_keyfile=…"),
+    ("CERTIFICATE_VERIFY_FAILED", "name its authority in {setting}: …?ssl_ca_certs=FILE"),
+    ("username-password", "correct the user and the password in {setting}"),
+    ("Authentication required", "give a user and a password in {setting}"),
 )
 
 #: A script of the server, by ``StoreClient.script``.
 Script = NewType("Script", object)
 
+log = logging.getLogger(__name__)
+
 
 class StoreClient:
-    """Connections to a Redis or Valkey; ``url`` is what ``parse_address`` reads.
+    """Connections to a Redis or Valkey; ``store`` is a URL, as ``parse_address`` reads it.
+
+    Or it is the file of one: when that says something else, calls go by connections of their own
+    from then on, to whichever server and as whichever user. Those under way end as they began.
 
     A call that takes longer than ``timeout_s`` ends; nothing is tried again here. Raises ValueError
     for a URL that is none, or whose file of authorities is none. Every call may raise
     ConnectionError (the store is away), and StoreRefused, which is one.
     """
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
-        self._redis, self._sentinels = _connect(url, timeout_s)
-        self._sharded = isinstance(self._redis, RedisCluster)
+    def __init__(self, store: str | UrlFile, *, timeout_s: float) -> None:
+        self._store = store
+        self._timeout_s = timeout_s
+        self._setting = (
+            f"--redis-url-file {store.path}" if isinstance(store, UrlFile) else "--redis-url"
+        )
+        self._way = self._make(url_of(store))
+        self._left: list[_Way] = []
+        self._unfit: str = ""
         self._time_script = self.script("return redis.call('TIME')")
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the store is a Cluster now."""
+        return self._look().sharded
 
     async def close(self) -> None:
         """Close the connections."""
-        with _reaching_the_store():
-            for client in (self._redis, *self._sentinels):
-                await client.aclose()
+        with _reaching_the_store(self._setting):
+            for way in (self._way, *self._left):
+                await way.close()
 
     def script(self, source: str) -> Script:
         """Return a script in Lua for ``run``, without a call."""
-        return Script(self._redis.register_script(source))
+        return Script(self._way.client.register_script(source))
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run a script: all of it or nothing, while the store serves nobody else."""
         registered: Any = script
-        with _reaching_the_store():
-            return await registered(keys=keys, args=args)
+        async with self._reaching() as way:
+            return await registered(keys=keys, args=args, client=way.client)
 
     async def pipeline(self, *commands: tuple[Any, ...], atomic: bool = False) -> Sequence[Any]:
         """Send commands together; return their answers. ``atomic``: nothing comes in between."""
-        with _reaching_the_store():
-            pipe: Any = self._redis.pipeline(transaction=atomic)
+        async with self._reaching() as way:
+            pipe: Any = way.client.pipeline(transaction=atomic)
             async with pipe:
                 for command in commands:
                     pipe.execute_command(*command)
@@ -100,7 +117,7 @@ class StoreClient:
         """
         # BLOCK 0 would be for ever.
         wait_ms = max(1, min(timeout_ms, BLOCK_MS_MAX))
-        if not self._sharded or len({key_slot(key.encode()) for key in after}) == 1:
+        if not self.sharded or len({key_slot(key.encode()) for key in after}) == 1:
             return _entries(await self.pipeline(_xread(after, limit, "BLOCK", wait_ms)))
         until = asyncio.get_running_loop().time() + wait_ms / 1000
         while True:
@@ -115,11 +132,11 @@ class StoreClient:
 
         In a Cluster these are all nodes; else it is the server, or the primary of the moment.
         """
-        if not self._sharded:
+        if not self.sharded:
             return await self.pipeline(command)
-        with _reaching_the_store():
-            nodes: Any = (await self._redis.initialize()).get_nodes()
-            found: dict[str, Any] = await self._redis.execute_command(*command, target_nodes=nodes)
+        async with self._reaching() as way:
+            nodes: Any = (await way.client.initialize()).get_nodes()
+            found: dict[str, Any] = await way.client.execute_command(*command, target_nodes=nodes)
             return list(found.values())
 
     async def now_ms(self, key: str) -> int:
@@ -129,13 +146,63 @@ class StoreClient:
 
     async def eviction_policies(self) -> set[str]:
         """Return the ``maxmemory-policy`` of the server, or of each primary of a Cluster."""
-        if not self._sharded:
+        if not self.sharded:
             (memory,) = await self.pipeline(("INFO", "memory"))
             return {memory.get("maxmemory_policy", "unknown")}
-        with _reaching_the_store():
+        async with self._reaching() as way:
             nodes: Any = RedisCluster.PRIMARIES
-            found = await self._redis.execute_command("INFO", "memory", target_nodes=nodes)
+            found = await way.client.execute_command("INFO", "memory", target_nodes=nodes)
             return {memory.get("maxmemory_policy", "unknown") for memory in found.values()}
+
+    @asynccontextmanager
+    async def _reaching(self) -> AsyncGenerator["_Way"]:
+        way = self._look()
+        way.calls += 1
+        try:
+            with _reaching_the_store(self._setting):
+                idle = [each for each in self._left if not each.calls]
+                # Before anything is awaited: another call would close them, too.
+                self._left = [each for each in self._left if each.calls]
+                for old in idle:
+                    await old.close()
+                yield way
+        finally:
+            way.calls -= 1
+
+    def _look(self) -> "_Way":
+        """Return the way of this moment: another one when the URL is another."""
+        url = url_of(self._store)
+        if url not in (self._way.url, self._unfit):
+            try:
+                made = self._make(url)
+            except ValueError as error:
+                self._unfit = url
+                log.warning("the way to the store stays as it was: %s", error)
+            else:
+                self._left.append(self._way)
+                self._way = made
+        return self._way
+
+    def _make(self, url: str) -> "_Way":
+        try:
+            return _Way(url, self._timeout_s)
+        except ValueError as error:
+            where = f"{self._store.path}: " if isinstance(self._store, UrlFile) else ""
+            raise ValueError(f"{where}{error}") from error
+
+
+class _Way:
+    """The client of one URL, and how many calls are under way by it."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self.url = url
+        self.client, self._sentinels = _connect(url, timeout_s)
+        self.sharded = isinstance(self.client, RedisCluster)
+        self.calls = 0
+
+    async def close(self) -> None:
+        for client in (self.client, *self._sentinels):
+            await client.aclose()
 
 
 def _xread(after: Mapping[str, str], limit: int, *options: Any) -> tuple[Any, ...]:
@@ -147,30 +214,31 @@ def _entries(answers: Sequence[Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _reaching_the_store() -> Generator[None]:
+def _reaching_the_store(setting: str) -> Generator[None]:
     task = asyncio.current_task()
     cancelled = task.cancelling() if task else 0
     try:
         yield
     except (ResponseError, AuthenticationError) as error:
-        raise StoreRefused(f"the store refuses: {_explained(error)}") from error
+        raise StoreRefused(f"the store refuses: {_explained(error, setting)}") from error
     except (RedisError, RedisClusterException, OSError) as error:
-        raise ConnectionError(f"the store is away: {_explained(error)}") from error
+        raise ConnectionError(f"the store is away: {_explained(error, setting)}") from error
     finally:
         # The client can lose a cancellation that comes together with an answer.
         if task and task.cancelling() > cancelled:
             raise asyncio.CancelledError
 
 
-def _explained(error: Exception) -> str:
+def _explained(error: Exception, setting: str) -> str:
     said = str(error)
-    return next((f"{said.rstrip('.')}; {advice}" for part, advice in _ADVICE if part in said), said)
+    found = (advice.format(setting=setting) for part, advice in _ADVICE if part in said)
+    return next((f"{said.rstrip('.')}; {advice}" for advice in found), said)
 
 
 def _connect(url: str, timeout_s: float) -> tuple[Any, Sequence[Redis]]:
     address = parse_address(url)
     files = tls_files_of(url)
-    _check(files)
+    check_files(url)
     options: dict[str, Any] = {
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
@@ -182,7 +250,13 @@ def _connect(url: str, timeout_s: float) -> tuple[Any, Sequence[Redis]]:
     server: Any = Redis
     cluster: Any = RedisCluster
     if isinstance(address, str):
-        return server.from_url(address, **options), ()
+        client = server.from_url(address, **options)
+        try:
+            client.connection_pool.make_connection()
+        except (RedisError, TypeError):
+            # What the client says names it, and it may be a part of a password.
+            raise ValueError("a store's URL has an option that no store has") from None
+        return client, ()
     if address.tls:
         options |= {
             "ssl": True,
@@ -206,24 +280,3 @@ def _connect_by_sentinels(
         address.hosts, sentinel_kwargs={**options, **login}, db=address.db, **options
     )
     return watchers.master_for(address.service), watchers.sentinels
-
-
-def _check(files: TlsFiles) -> None:
-    """Raise ValueError where a file is none, rather than have every connection fail."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if files.authorities is not None:
-        try:
-            context.load_verify_locations(files.authorities)
-        except OSError as error:  # ssl.SSLError is one
-            raise ValueError(
-                f"ssl_ca_certs of the store's URL: {files.authorities} is no file of certificates "
-                f"({error})"
-            ) from error
-    if files.certificate is not None:
-        try:
-            context.load_cert_chain(files.certificate, files.key)
-        except OSError as error:
-            raise ValueError(
-                f"ssl_certfile and ssl_keyfile of the store's URL: {files.certificate} and "
-                f"{files.key} are no certificate with its key ({error})"
-            ) from error

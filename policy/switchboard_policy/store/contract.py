@@ -251,6 +251,13 @@ class StoreWriter(Protocol):
         """Delete entries that nothing has referenced for that long; return how many."""
         ...
 
+    def let_go(self, scope: str) -> None:
+        """Forget what this writer knows of a scope, in which no call may be under way.
+
+        Should it come again, its revisions go on from where they were.
+        """
+        ...
+
     async def pods(self, scope: str) -> Sequence[PodSeen]:
         """Return the data planes that registered and have not left."""
         ...

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from switchboard_policy.codec import Encoded
 from switchboard_policy.errors import Deposed
 from switchboard_policy.seal import Keyring
-from switchboard_policy.store.contract import Channel, Field, Head, Manifest, Revision
+from switchboard_policy.store.contract import CHANNELS, Channel, Field, Head, Manifest, Revision
 from switchboard_policy.store.ledger import (
     Edit,
     Ledger,
@@ -65,6 +65,8 @@ class LedgerWriter(ABC):
         self._published: defaultdict[At, dict[str, Encoded]] = defaultdict(dict)
         #: Channels whose manifest was written again although not all entries were known.
         self._hollow: set[At] = set()
+        #: The highest sequence of any scope that was let go: one that comes again goes on there.
+        self._burned = 0
 
     @abstractmethod
     async def tail(self, at: At) -> Tail:
@@ -147,6 +149,16 @@ class LedgerWriter(ABC):
                 deleted += len(delete)
         return deleted
 
+    def let_go(self, scope: str) -> None:
+        """See ``StoreWriter.let_go``."""
+        for channel in CHANNELS:
+            at = At(scope, channel)
+            known = self._known.pop(at, None)
+            self._burned = max(self._burned, known.ledger.burned if known else 0)
+            self._published.pop(at, None)
+            self._hollow.discard(at)
+            self._locks.pop(at, None)
+
     async def _ledger(self, at: At, epoch: int) -> Ledger:
         known = self._known.get(at)
         if known is not None and known.epoch > epoch:
@@ -154,7 +166,8 @@ class LedgerWriter(ABC):
         if known is None or known.epoch < epoch:
             # What an earlier term remembers is not what the leaders since then wrote.
             found = await self.claim(at, epoch=epoch)
-            return self._remember(at, epoch, Ledger.adopt(self._keyring(at), at.channel, found))
+            ledger = Ledger.adopt(self._keyring(at), at.channel, found).burn(self._burned)
+            return self._remember(at, epoch, ledger)
         return known.ledger
 
     async def _publish(self, at: At, epoch: int, changes: Mapping[str, Encoded | None]) -> Revision:

@@ -103,7 +103,8 @@ REASONS: Final[Mapping[Reason, Explanation]] = {
     ),
     Reason.INVALID_EXPRESSION: Explanation(
         _REJECTED,
-        "A `when` or `require` does not compile. The schema of the kind cannot tell.",
+        "A `when` or `require` does not compile, or could take too long, as a `regex` may. The "
+        "schema of the kind cannot tell.",
         "The message has a caret under the place. Admission and `switchboard validate` tell it "
         "before.",
     ),

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Final
 
+from switchboard_policy.costs.cost import BUDGET_NS, TOLD_CHARS_MIN, UNBOUNDED_NS, Cost
 from switchboard_policy.errors import ExpressionError
 from switchboard_policy.facts import ANSWER_FACTS, BACKEND_FACTS, REQUEST_FACTS, Facts
 
@@ -45,12 +46,12 @@ class Conditions:
         self.verdict = lru_cache(maxsize=CACHED_EXPRESSIONS_MAX)(self._judge)
 
     def _judge(self, source: str) -> Verdict | None:
-        """Compile an expression; None if that went well."""
+        """Compile an expression; None if that went well, and it costs little enough."""
         try:
-            self._facts.compile(source)
+            program = self._facts.compile(source)
         except ExpressionError as error:
             return self._explain(source, str(error))
-        return None
+        return too_costly(program.cost)
 
     def _explain(self, source: str, text: str) -> Verdict:
         place = _PLACE.search(text)
@@ -101,6 +102,24 @@ def answer_conditions(facts: Facts) -> Conditions:
 def backend_conditions(facts: Facts) -> Conditions:
     """Return the conditions of ``require``."""
     return Conditions(facts, own="backend", names=frozenset(BACKEND_FACTS))
+
+
+def too_costly(cost: Cost) -> Verdict | None:
+    """Say what is wrong with a condition that could not even be told of texts of some length."""
+    took_ns = cost.on(TOLD_CHARS_MIN)
+    if took_ns <= BUDGET_NS:
+        return None
+    if cost.ns >= UNBOUNDED_NS:
+        return (
+            "nothing bounds its time: a pattern, or a piece that is looked for, is a text of the "
+            "request or of the answer",
+            "write the pattern or the piece into the condition",
+        )
+    return (
+        f"it could take {took_ns // 1_000_000} ms on texts of {TOLD_CHARS_MIN} characters, and all "
+        f"conditions of a request have {BUDGET_NS // 1_000_000} ms",
+        "write fewer or shorter loops, and patterns with fewer repetitions such as {n,m}",
+    )
 
 
 def _snippet(source: str, *, line: int, column: int, name: str) -> str:

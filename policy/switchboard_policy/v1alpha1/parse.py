@@ -11,6 +11,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ValidationError
 
+from switchboard_policy.costs.cost import Cost
+from switchboard_policy.costs.patterns import measure_pattern
 from switchboard_policy.errors import ExpressionError
 from switchboard_policy.facts import (
     Facts,
@@ -25,9 +27,11 @@ from switchboard_policy.v1alpha1.conditions import Reason
 from switchboard_policy.v1alpha1.crd import structural_schema
 from switchboard_policy.v1alpha1.expressions import (
     Conditions,
+    Verdict,
     answer_conditions,
     backend_conditions,
     request_conditions,
+    too_costly,
 )
 from switchboard_policy.v1alpha1.json_values import is_list, is_map
 from switchboard_policy.v1alpha1.modelbackend import ModelBackendSpec
@@ -136,13 +140,24 @@ def _judged(source: str | None, field: str, conditions: Conditions) -> Iterator[
 
 
 def _regex_problems(pattern: str | None, field: str) -> Iterator[Problem]:
-    fault = regex_fault(pattern) if pattern is not None else ""
-    if fault:
+    if pattern is None:
+        return
+    verdict: Verdict | None
+    if fault := regex_fault(pattern):
+        verdict = (
+            f"{show(pattern)} is no regular expression of RE2: {fault}",
+            "correct it; RE2 has no lookaround and no back references",
+        )
+    else:
+        measured = measure_pattern(pattern)
+        verdict = too_costly(Cost(measured.build_ns, (("answer.text", measured.ns),)))
+    if verdict is not None:
+        message, fix = verdict
         yield Problem(
             field=field,
-            message=f"{show(pattern)} is no regular expression of RE2: {fault}",
+            message=message,
             value=show(pattern),
-            fix="correct it; RE2 has no lookaround and no back references",
+            fix=fix,
             reason=Reason.INVALID_EXPRESSION,
         )
 

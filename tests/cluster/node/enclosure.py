@@ -16,7 +16,7 @@ from typing import Final
 from cluster.node.places import NODE_IP, SERVICES
 from cluster.processes import ChildProcess
 
-START_S: Final = 20
+START_S: Final = 120
 CGROUP_PREFIX: Final = "switchboard-node-"
 CGROUPS: Final = Path("/sys/fs/cgroup")
 KUBELET_FOLDER: Final = Path("/var/lib/kubelet")

@@ -33,8 +33,8 @@ from cluster.node.programs import build_programs
 from cluster.processes import ChildProcess
 
 MANIFESTS: Final = Path(__file__).parent / "dns.yaml"
-START_S: Final = 90
-IMPORT_S: Final = 180
+START_S: Final = 300
+IMPORT_S: Final = 600
 
 
 class NodeUnavailable(Exception):
@@ -127,7 +127,7 @@ class Node:
         kubelet.wait_until(self._node_is_ready, what="node", timeout_s=START_S)
         label = f"topology.kubernetes.io/zone={ZONE}"
         self.api.kubectl("label", "node", NODE, label)
-        rollout = ("rollout", "status", "deployment/dns", "-n", "kube-system", "--timeout=50s")
+        rollout = ("rollout", "status", "deployment/dns", "-n", "kube-system", "--timeout=240s")
         self.api.kubectl(*rollout)
 
     def _run(self, name: str, command: Command) -> ChildProcess:

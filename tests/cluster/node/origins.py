@@ -28,7 +28,7 @@ from cluster.node.node import Node
 
 GIVEN: Final = "SWITCHBOARD_E2E_KUBECONFIG"
 LOAD: Final = "SWITCHBOARD_E2E_LOAD_IMAGE"
-COMMAND_S: Final = 600
+COMMAND_S: Final = 1800
 
 
 class ClusterUnavailable(Exception):

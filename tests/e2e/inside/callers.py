@@ -23,7 +23,7 @@ from typing import Any, Final
 import aiohttp
 from aiohttp import web
 
-PATIENCE: Final = aiohttp.ClientTimeout(total=60)
+PATIENCE: Final = aiohttp.ClientTimeout(total=180)
 FAILURES_TOLD: Final = 200
 TEXT_TOLD: Final = 300
 SLOW_S: Final = 1.0

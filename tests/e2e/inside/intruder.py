@@ -60,7 +60,7 @@ def commands(scope: str, others: list[str]) -> Iterator[tuple[str, Command]]:
 
 def ask_store(settings: Settings, command: Command) -> str:
     """What came of a command: "refused", or what else."""
-    store: Any = redis.Redis.from_url(settings.redis_url, socket_timeout=5)
+    store: Any = redis.Redis.from_url(Path(settings.redis_url_file).read_text(), socket_timeout=60)
     try:
         return f"GOT {store.execute_command(*command)!s:.100}"
     except redis.exceptions.ResponseError as error:
@@ -72,7 +72,7 @@ def ask_api_server(token: Path, namespace: str) -> str:
     """What comes of asking for the Secrets of a namespace: "refused", or what else."""
     anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPSConnection(API, timeout=5, context=anybody)
+    connection = http.client.HTTPSConnection(API, timeout=60, context=anybody)
     shown = {"Authorization": f"Bearer {token.read_text().strip()}"}
     connection.request("GET", f"/api/v1/namespaces/{namespace}/secrets", headers=shown)
     status = connection.getresponse().status

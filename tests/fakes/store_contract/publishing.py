@@ -132,3 +132,18 @@ class Publishing:
         await rig.advance(60_000)
         await writer.collect(SCOPE, "policy", epoch=1, unreferenced_ms=0)
         assert backend(1).digest in await rig.entries("policy")
+
+    async def test_a_scope_that_was_let_go_goes_on_should_it_come_again(
+        self, rig: StoreRig
+    ) -> None:
+        writer = rig.writer()
+        await writer.publish(SCOPE, "policy", epoch=1, changes=contents(1, 2))
+        before = await writer.publish(SCOPE, "policy", epoch=1, changes=contents(3))
+        writer.let_go(SCOPE)
+        assert writer.fields(SCOPE, "policy") == {}
+        assert not await writer.intact(SCOPE, "policy")
+        await rig.flush()
+        after = await writer.replace(SCOPE, "policy", epoch=1, contents=contents(1))
+        assert after > before
+        assert set((await manifest_of(rig)).fields) == {key(1)}
+        assert await writer.intact(SCOPE, "policy")

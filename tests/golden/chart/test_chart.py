@@ -241,16 +241,37 @@ def test_each_plane_may_have_a_key_of_its_own_in_a_secret(helm: Helm) -> None:
     def keys(*values: str) -> dict[str, str]:
         secret = ("--set", "redis.existingSecret.name=store")
         pods = dict(pods_of(helm.documents(*secret, *values)))
-        return {
-            name: each["valueFrom"]["secretKeyRef"]["key"]
-            for name in ("switchboard-operator", "switchboard-gateway")
-            for each in pods[name]["containers"][0]["env"]
-            if each["name"] == "SWITCHBOARD_REDIS_URL"
-        }
+        names = ("switchboard-operator", "switchboard-gateway")
+        return {name: mounted_keys(pods[name])["store"] for name in names}
 
     assert keys() == {"switchboard-operator": "url", "switchboard-gateway": "url"}
     one = keys("--set", "redis.existingSecret.gatewayKey=reader")
     assert one == {"switchboard-operator": "url", "switchboard-gateway": "reader"}
+
+
+def mounted_keys(pod: dict[str, Any]) -> dict[str, str]:
+    """The keys of Secrets whose one file is a URL that a variable names: by the Secret's name."""
+    (container,) = pod["containers"]
+    named = {each["value"] for each in container["env"] if each["name"].endswith("REDIS_URL_FILE")}
+    found = {
+        each["secret"]["secretName"]: each["secret"]["items"][0]["key"]
+        for each in pod["volumes"]
+        for mount in container["volumeMounts"]
+        if mount["name"] == each["name"] and f"{mount['mountPath']}/url" in named
+    }
+    assert len(found) == len(named)
+    assert not any("REDIS_URL" in each["name"] for each in container["env"] if "value" not in each)
+    return found
+
+
+def test_a_url_in_a_secret_is_a_file_that_may_change(helm: Helm) -> None:
+    shared = ("--set", "sidecar.enabled=true", "--set", "sidecar.redis.existingSecret.name=for-all")
+    pods = dict(pods_of(helm.documents("--set", "redis.bundled.enabled=true", *shared)))
+    assert mounted_keys(pods["switchboard-operator"]) == {
+        "switchboard-redis": "operator-url",
+        "for-all": "url",
+    }
+    assert mounted_keys(pods["switchboard-gateway"]) == {"switchboard-redis": "gateway-url"}
 
 
 @pytest.mark.parametrize(
@@ -346,7 +367,7 @@ def test_every_setting_of_the_operator_can_be_said_with_the_chart() -> None:
     said |= {f"sidecar.{each}" for each in (*sidecar, "redis.address")}
     # As flags and environment of the pod.
     said |= {"namespace", "podName", "redis.url", "logLevel", "kubeconfig"}
-    said |= {"sidecar.redis.url"}
+    said |= {"redis.urlFile", "sidecar.redis.url", "sidecar.redis.urlFile"}
     assert said == set(settings_of(Settings))
 
 

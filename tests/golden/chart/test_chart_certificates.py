@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from cluster.chart import require_helm, values_of
 
 Json = dict[str, Any]
@@ -37,3 +39,26 @@ def test_an_issuer_of_the_platform_needs_none_of_the_chart() -> None:
     made, issuers = certificates("--set", "admission.certManager.issuerRef.name=company")
     assert made["switchboard-admission"]["issuerRef"]["name"] == "company"
     assert (len(made), issuers) == (1, {})
+
+
+@pytest.mark.parametrize(
+    ("values", "left"),
+    [
+        ((), {"namespaces", "tokens"}),
+        (("gateway.access.modes={keys}",), set[str]()),
+        (("admission.certificates=Operator",), {"namespaces", "tokens", "admission"}),
+        (
+            ("admission.certificates=Operator", "gateway.access.modes={keys}"),
+            {"namespaces", "admission"},
+        ),
+    ],
+)
+def test_with_named_namespaces_few_rights_on_the_cluster_are_left(
+    values: tuple[str, ...], left: set[str]
+) -> None:
+    flags = [part for each in values for part in ("--set", each)]
+    made = require_helm().documents(*values_of("cert-manager"), *flags)
+    roles = {each["metadata"]["name"] for each in made if each["kind"] == "ClusterRole"}
+    assert {name for name in roles if "operator" in name} == {
+        f"switchboard-operator-{each}-switchboard" for each in left
+    }

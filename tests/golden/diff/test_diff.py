@@ -50,6 +50,9 @@ WANTED: Final = {
     "23-wildcard-loses-to-exact": Wanted(1, ("name taken over by another policy", "gpt-4o")),
     "24-rule-refuses": Wanted(1, ("rule refuses every request", "guardrail added")),
     "25-recorded-requests": Wanted(1, ("weights changed", "rule added")),
+    "26-service-leads-elsewhere": Wanted(1, ("Service port changed", "203.0.113.5", "8001")),
+    "27-policy-moves-away": Wanted(1, ("name taken over by namespace ai", "cart", "shop/cart")),
+    "28-condition-turned-around": Wanted(1, ("guardrail loosened", "may hold for", "ai/ohio")),
 }
 
 

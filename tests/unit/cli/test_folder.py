@@ -48,11 +48,24 @@ def test_while_a_file_cannot_be_read_nothing_is_taken_for_gone(tmp_path: Path) -
     assert generation(folder) == 1
 
 
+def slice_of(*endpoints: str, ports: str = "[{port: 80}]") -> str:
+    return (
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: x}\n"
+        f"addressType: IPv4\nports: {ports}\nendpoints: [{', '.join(endpoints)}]\n"
+    )
+
+
 @pytest.mark.parametrize(
     "manifest",
     [
         "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {ports: [1]}\n",
         "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: 7\n",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {ports: [{port: http}]}\n",
+        slice_of("{addresses: [5]}"),
+        slice_of("{addresses: 10.0.0.1}"),
+        slice_of("{addresses: [10.0.0.1], zone: 5}"),
+        slice_of("{addresses: [10.0.0.1]}", ports="[{port: http}]"),
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: x, labels: {team: 5}}\n",
     ],
 )
 def test_an_object_that_no_api_server_would_take_is_told_and_hides_no_other(
@@ -63,9 +76,25 @@ def test_an_object_that_no_api_server_would_take_is_told_and_hides_no_other(
     folder = Folder([tmp_path])
     folder.read()
     (told,) = folder.misread
-    assert (told.object, told.message) == ("Service x", "it is no well-formed Service")
-    assert "kubectl explain service" in told.fix
+    kind = told.object.removesuffix(" x")
+    assert f"kind: {kind}\n" in manifest
+    assert told.message == f"it is no well-formed {kind}"
+    assert f"kubectl explain {kind.lower()}" in told.fix
     assert generation(folder) == 1
+
+
+def test_an_object_that_an_api_server_would_take_is_taken(tmp_path: Path) -> None:
+    endpoint = "{addresses: ['fd00::7'], zone: null, conditions: {ready: true}, hostname: h}"
+    (tmp_path / "a.yaml").write_text(
+        f"{slice_of(endpoint)}---\napiVersion: v1\nkind: Service\n"
+        "metadata: {name: x, labels: null}\n"
+        "spec: {ports: [{port: 80, targetPort: http}, {name: b, port: 81, targetPort: 8000}]}\n"
+    )
+    folder = Folder([tmp_path])
+    folder.read()
+    assert folder.misread == []
+    name = Name("default", "x")
+    assert folder.inventory.world.services[name].ports == {"": 80, "b": 81}
 
 
 def test_a_secrets_plain_texts_win_and_bad_base64_is_as_good_as_missing() -> None:

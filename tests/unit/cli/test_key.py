@@ -71,6 +71,7 @@ def test_every_key_is_another_one_and_says_what_it_is(capsys: pytest.CaptureFixt
         (["cart", "--tier", "very gold"], "--tier: is not well-formed"),
         (["cart", "--label", "app"], "--label: label 1 is not well-formed"),
         (["cart", "--models", "a*b"], "--models: name 1 is not well-formed"),
+        (["cart", "--models", ""], "--models: is empty"),
         (["cart", "--expires", "tomorrow"], "--expires: is no time"),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from switchboard_cli import manifests
-from switchboard_cli.manifests import load_manifests
+from switchboard_cli.manifests import empty_folders, load_manifests
 
 POLICY = "kind: RoutingPolicy\nmetadata: {name: chat, namespace: ai}\nspec:\n  models:\n  - chat\n"
 
@@ -23,6 +23,30 @@ def test_a_folder_is_read_with_all_below_it_in_order(tmp_path: Path) -> None:
     found = load_manifests([tmp_path])
     assert [each.kind for each in found.objects] == ["b", "c", "d"]
     assert found.problems == ()
+
+
+def test_a_folder_behind_a_link_is_told_and_not_followed(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere/a.yaml", POLICY)
+    inside = tmp_path / "inside"
+    write(inside / "b.yaml", "kind: B\n")
+    (inside / "linked").symlink_to(tmp_path / "elsewhere")
+    (inside / "round").symlink_to(inside)
+    (inside / "c.yaml").symlink_to(tmp_path / "elsewhere/a.yaml")
+    found = load_manifests([inside])
+    assert [each.kind for each in found.objects] == ["B", "RoutingPolicy"]
+    assert [(Path(each.file).name, each.fix) for each in found.problems] == [
+        ("linked", "name the folder itself"),
+        ("round", "name the folder itself"),
+    ]
+    assert load_manifests([inside / "linked"]).problems == ()
+
+
+def test_a_folder_without_manifests_is_empty(tmp_path: Path) -> None:
+    write(tmp_path / "full/below/a.yaml", POLICY)
+    write(tmp_path / "empty/notes.md", "")
+    paths = ["-", *map(str, (tmp_path / "full/below/a.yaml", tmp_path / "full"))]
+    assert list(empty_folders(paths)) == []
+    assert list(empty_folders([*paths, tmp_path / "empty"])) == [str(tmp_path / "empty")]
 
 
 def test_a_file_is_read_once_however_often_it_is_named(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from switchboard_cli import validate
+from switchboard_cli.__main__ import main as switchboard
 
 POLICY = """\
 apiVersion: switchboard.dev/v1alpha1
@@ -49,6 +50,16 @@ def file(tmp_path: Path) -> Path:
 def test_valid_manifests_exit_0(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(file, f"{POLICY}---\n{BACKEND}---\n{OTHER}", "--strict") == 0
     assert capsys.readouterr().out == "2 objects checked, 0 problems, 0 warnings\n"
+
+
+def test_a_folder_without_manifests_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert switchboard(["validate", str(empty)]) == 0
+    assert f"{empty}: warning: there is no manifest in it\n" in capsys.readouterr().out
+    assert switchboard(["validate", str(empty), "--strict"]) == 1
 
 
 def test_what_objects_say_together_is_a_warning_unless_strict(

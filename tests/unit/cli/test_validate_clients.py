@@ -42,7 +42,9 @@ def test_a_client_is_checked_and_a_secret_of_others_is_not(
     [
         (KEY, "short", "8: Secret shop/cart: stringData.api-key: is not of 16 to 512"),
         (f"api-key: {KEY}", f"key: {KEY}", "7: Secret shop/cart: stringData.api-key: is missing"),
-        ("tier: gold", "tear: gold", "9: Secret shop/cart: stringData.tear: is nothing that"),
+        ("tier: gold", "tear: gold", "7: Secret shop/cart: stringData: has a key that no client"),
+        (f"api-key: {KEY}", f"{KEY}: api-key", "7: Secret shop/cart: stringData: has a key that"),
+        ("tier: gold", 'models: ""', "9: Secret shop/cart: stringData.models: is empty"),
         ("tier: gold", "tier: very gold", "9: Secret shop/cart: stringData.tier: is not well-"),
         ("tier: gold", "tier: 17", "9: Secret shop/cart: stringData.tier: is no text"),
         ("tier: gold", "expires: soon", "9: Secret shop/cart: stringData.expires: is no time"),

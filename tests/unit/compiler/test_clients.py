@@ -89,10 +89,9 @@ def test_a_key_from_a_file_that_ends_in_a_newline_is_the_key() -> None:
         ("1970-01-01t00:00:01.5z", 1_500),
         ("1970-01-01T00:00:00.123456789Z", 123),
         ("1970-01-01T00:00:00-01:00", 3_600_000),
-        ("", None),
     ],
 )
-def test_a_time_is_one_of_rfc_3339(said: str, expires_ms: int | None) -> None:
+def test_a_time_is_one_of_rfc_3339(said: str, expires_ms: int) -> None:
     assert entry(compiled(client(expires=said))).expires_ms == expires_ms
 
 
@@ -121,7 +120,9 @@ def test_a_time_is_one_of_rfc_3339(said: str, expires_ms: int | None) -> None:
         ({"expires": "2027-01-31"}, "data.expires: is no time"),
         ({"expires": "2027-01-31T00:00:00"}, "data.expires: is no time"),
         ({"expires": "2027-02-31T00:00:00Z"}, "data.expires: is no time"),
-        ({"model": "chat"}, "data.model: is nothing that a client has"),
+        ({"model": "chat"}, "data: has a key that no client has"),
+        ({"models": " \n"}, "data.models: is empty"),
+        ({"expires": ""}, "data.expires: is empty"),
     ],
 )
 def test_a_wrong_secret_makes_no_client_and_says_which_field(
@@ -134,6 +135,12 @@ def test_a_wrong_secret_makes_no_client_and_says_which_field(
     assert str(problem).startswith(field)
     assert problem.fix
     assert whole.get("api-key", KEY) not in str(problem)
+
+
+def test_the_name_of_an_unknown_key_is_not_told_as_it_may_be_an_api_key() -> None:
+    _, problems = read_client({KEY: b"api-key"})
+    assert problems
+    assert not [each for each in problems if KEY in str(each)]
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

@@ -130,7 +130,7 @@ async def test_pouring_takes_up_an_answer_that_had_to_wait() -> None:
         taken.append(piece)
         return True
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await response.pour(take, turns)
     assert sum(map(len, taken)) == size
 

@@ -59,6 +59,19 @@ def test_access_that_lets_in_other_than_it_seems_is_refused(
     assert told in capsys.readouterr().err
 
 
+def test_a_url_is_given_or_its_file(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, env in (
+        (("--redis-url", "redis://u:hush@h", "--redis-url-file", "url"), {}),
+        (("--redis-url-file", "url"), {"SWITCHBOARD_REDIS_URL": "redis://u:hush@h"}),
+    ):
+        with pytest.raises(SystemExit):
+            parse(*argv, **env)
+        said = capsys.readouterr().err
+        assert "--redis-url and --redis-url-file are both set" in said
+        assert "SWITCHBOARD_REDIS_URL, SWITCHBOARD_REDIS_URL_FILE" in said
+        assert "hush" not in said
+
+
 def test_a_flag_wins() -> None:
     assert parse("--zone", "a", SWITCHBOARD_ZONE="b").zone == "a"
 

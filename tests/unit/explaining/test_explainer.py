@@ -269,6 +269,12 @@ async def test_an_arm_and_how_a_caller_comes_to_it_are_told() -> None:
     nonsense = await explain(running, view(arm="nobody"))
     assert nonsense.arm is not None
     assert nonsense.arm.name in ("control", "cheap")
+    assert nonsense.notes == ("the policy puts nobody on an arm nobody: chance chooses",)
+    assert said.notes == by_session.notes == ()
+    longest = await explain(running, view(arm="x" * 1000))
+    assert longest.notes == (f"the policy puts nobody on an arm {'x' * 63}…: chance chooses",)
+    alone = await explain(snapshot(backend("a"), policy("chat", DEFAULT)), view(arm="cheap"))
+    assert alone.notes == ("the policy compares no arms: cheap counts for nothing",)
 
 
 async def test_a_select_says_by_what_it_begins_where_it_does() -> None:

@@ -15,7 +15,7 @@ from switchboard_cli.fake_model.server import serve
 from switchboard_cli.fake_model.settings import Settings
 from unit.fake_model.caller import StartFake, ask, raw_request
 
-PROMPT_S = 5.0
+PROMPT_S = 30.0
 """At once, on a busy machine: no stream and no stall here would end by itself."""
 
 _FOREVER = {"kind": "stall", "at": "before-first-token"}

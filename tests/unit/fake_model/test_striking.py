@@ -8,6 +8,7 @@ import aiohttp
 import orjson
 import pytest
 
+from fakes.virtual_time import now_s
 from unit.fake_model.caller import Fake, StartFake, ask
 
 _BROKEN = (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
@@ -31,13 +32,15 @@ async def test_a_rate_limit_reads_like_openais(start_fake: StartFake) -> None:
 async def test_retry_after_comes_in_three_forms(start_fake: StartFake) -> None:
     fake = await start_fake()
     seen: list[dict[str, str]] = []
+    began_s = time.time()
     for form in ("seconds", "date", "milliseconds"):
         fault = {"kind": "status", "status": 429, "retry_after_s": 2.5, "retry_after_form": form}
         await fake.send("PATCH", "/control", {"faults": [fault]})
         seen.append((await fake.chat()).headers)
     assert seen[0]["retry-after"] == "2.5"
-    wait_s = parsedate_to_datetime(seen[1]["retry-after"]).timestamp() - time.time()
-    assert 0 < wait_s <= 2.5
+    # A date has no parts of a second.
+    at_s = parsedate_to_datetime(seen[1]["retry-after"]).timestamp()
+    assert began_s + 2.5 - 1 < at_s <= time.time() + 2.5
     assert seen[2]["retry-after-ms"] == "2500"
 
 
@@ -50,9 +53,9 @@ async def test_a_stall_delays_the_answer_and_loses_nothing(
 ) -> None:
     fault = {"kind": "stall", "at": at, "stall_ms": 60, "after_tokens": 3, "count": 1}
     fake = await start_fake(faults=[fault])
-    started_s = time.monotonic()
+    started_s = now_s()
     stalled = await fake.chat(stream=stream)
-    assert time.monotonic() - started_s >= 0.06
+    assert now_s() - started_s >= 0.06
     plain = await fake.chat(stream=stream)
     if stream:
         assert stalled.words == plain.words
@@ -193,9 +196,9 @@ async def test_a_stream_can_lack_its_done(start_fake: StartFake) -> None:
 async def test_faults_at_one_point_strike_in_order(start_fake: StartFake) -> None:
     stall = {"kind": "stall", "stall_ms": 60}
     fake = await start_fake(faults=[stall, {"kind": "status", "status": 503}])
-    started_s = time.monotonic()
+    started_s = now_s()
     assert (await fake.chat()).status == 503
-    assert time.monotonic() - started_s >= 0.06
+    assert now_s() - started_s >= 0.06
 
 
 async def test_a_probability_strikes_the_same_requests_again_after_a_reset(

@@ -27,7 +27,7 @@ from switchboard_operator.resources import Kind
 from switchboard_operator.rotation import Pace
 from switchboard_operator.telemetry import Telemetry
 from switchboard_policy.compiler.world import Gateway, Name
-from switchboard_policy.store import Channel, Pod, Revision
+from switchboard_policy.store import ZERO, Channel, Pod, Revision
 from switchboard_policy.store.memory import MemoryStore, MemoryWriter
 from unit.operator.kube_fakes import Cluster, Json
 
@@ -89,9 +89,16 @@ class FlakyWriter(MemoryWriter):
 class Bench:
     """One replica of the operator."""
 
-    def __init__(self, cluster: Cluster, store: MemoryStore, *, name: str = "replica") -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: MemoryStore,
+        *,
+        name: str = "replica",
+        gateways: tuple[str, ...] = ("default",),
+    ) -> None:
         self.cluster, self.store, clock = cluster, store, loop_clock()
-        self._name = name
+        self._name, self._names = name, gateways
         self.inventory = Inventory(parser(), decode_secret=decode_data)
         self.keys = ScopeKeys(
             cluster,
@@ -115,16 +122,8 @@ class Bench:
 
     def _build(self) -> None:
         cluster, clock = self.cluster, self._clock
-        gateway = Gateway("default", "system")
-        self.publication = Publication(gateway, self.keys.keyring, self.writer)
-        self.planes = DataPlanes(
-            SCOPE,
-            self.writer,
-            cluster,
-            summary=Name("system", "switchboard-status-default"),
-            namespace="system",
-            monotonic=clock.monotonic,
-        )
+        gateways = [self._gateway(name) for name in self._names]
+        self.publication, self.planes = gateways[0]
         self.leadership = Leadership(
             cluster,
             Name("system", "lease"),
@@ -153,7 +152,7 @@ class Bench:
         self.reporter = Reporter(
             self.inventory,
             self.patcher,
-            [(self.publication, self.planes)],
+            gateways,
             announcer=announcer,
             journeys=Journeys(self.took_s.append),
             clock=clock,
@@ -162,7 +161,7 @@ class Bench:
         self.telemetry = Telemetry()
         self.reconciler = Reconciler(
             self.inventory,
-            [(self.publication, self.planes, self.keys)],
+            [(*each, self.keys) for each in gateways],
             self.writer,
             reporter=self.reporter,
             quarantine=self.quarantine,
@@ -172,6 +171,17 @@ class Bench:
         )
         self.listing = Listing(
             cluster, self.inventory, [], changed=self.reconciler.mark, stalled=lambda: None
+        )
+
+    def _gateway(self, name: str) -> tuple[Publication, DataPlanes]:
+        publication = Publication(Gateway(name, "system"), self.keys.keyring, self.writer)
+        return publication, DataPlanes(
+            publication.scope,
+            self.writer,
+            self.cluster,
+            summary=Name("system", f"switchboard-status-{name}"),
+            namespace="system",
+            monotonic=self._clock.monotonic,
         )
 
     async def stop(self) -> None:
@@ -219,13 +229,18 @@ class Bench:
 
 
 class DataPlane:
-    """A data plane that acks whatever the store holds, while it runs."""
+    """A data plane that acks whatever the store holds, while it runs.
 
-    def __init__(self, store: MemoryStore, name: str, *, uid: str = "") -> None:
+    One that is told where it is ``at`` stays there as long as it ``ignores`` the store.
+    """
+
+    def __init__(
+        self, store: MemoryStore, name: str, *, uid: str = "", at: Revision | None = None
+    ) -> None:
         self.refused: dict[str, str] = {}
         self.key_ids: tuple[str, ...] = ()
-        self.ignores = False
-        self._store = store
+        self.ignores = at is not None
+        self._store, self._at = store, at or ZERO
         self._name, self._uid = name, uid
         self._task = asyncio.create_task(self._run())
 
@@ -236,7 +251,7 @@ class DataPlane:
             await self._task
 
     async def _run(self) -> None:
-        reader, revision = self._store.reader(SCOPE), Revision(0, 0)
+        reader, revision = self._store.reader(SCOPE), self._at
         while True:
             head = await reader.head("policy")
             if head is not None and not self.ignores:

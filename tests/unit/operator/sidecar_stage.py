@@ -107,16 +107,24 @@ class Replica:
     ) -> None:
         self.leads = True
         self.passes = 0
+        self.address = address
+        self.unfit: ConnectionError | None = None
         self._world = made
         rng = random.Random(seed)
         clock = loop_clock()
         self.writer_trouble: ConnectionError | None = None
         self.refused_scope = ""
-        writer = Writer(self, store)
+        self.writer = writer = Writer(self, store)
         self._gateway = Publication(Gateway("default", "system"), keyring, writer)
         self.scopes = SidecarScopes(
             cluster,
-            Logins(cluster, users, address=address, shared=shared, random_bytes=rng.randbytes),
+            Logins(
+                cluster,
+                users,
+                url=lambda: shared or self._address(),
+                own=not shared,
+                random_bytes=rng.randbytes,
+            ),
             Within((), frozenset({"system"}), scopes_max, LINGER_S),
             Behind(self._gateway, "http://gateway/v1", writer, made),
             make_keys=lambda place: _keys(cluster, place, rng),
@@ -125,6 +133,11 @@ class Replica:
             clock=clock,
         )
         self._tasks = [asyncio.create_task(each) for each in (self.scopes.run(), self._work())]
+
+    def _address(self) -> str:
+        if self.unfit is not None:
+            raise self.unfit
+        return self.address
 
     def check(self) -> None:
         """Raise what ended one of its loops, if one has ended."""

@@ -89,8 +89,9 @@ def test_the_sidecar_is_native_on_the_loopback_and_holds_its_scope_alone() -> No
     scope, token, *_ = after["spec"]["volumes"]
     sources = [each["secret"] for each in scope["projected"]["sources"]]
     assert {each["name"] for each in sources} == {"switchboard-sidecar"}
-    # The URL with the password comes as a variable, of this container alone.
-    assert "redis-url" not in json.dumps(scope)
+    # The URL with the password is a file of this container's alone, which may be replaced.
+    assert [each["key"] for each in sources[0]["items"]] == ["scope-key.json", "redis-url"]
+    assert all("secretKeyRef" not in each["valueFrom"] for each in made["env"])
     (audience,) = token["projected"]["sources"]
     assert audience["serviceAccountToken"]["audience"] == "switchboard"
     (app,) = after["spec"]["containers"]
@@ -99,13 +100,13 @@ def test_the_sidecar_is_native_on_the_loopback_and_holds_its_scope_alone() -> No
 
 def test_the_data_plane_understands_what_it_is_told() -> None:
     made = sidecar_of(injected(pod()))
-    env = {each["name"]: "redis://redis:6379/0" for each in made["env"]}
+    env = {each["name"]: "some" for each in made["env"]}
     assert {"SWITCHBOARD_SERVICE_ACCOUNT", "SWITCHBOARD_POD_NAMESPACE"} <= env.keys()
     said = parse_settings(made["args"], env, prog="dataplane")
     assert (said.scope, said.listen, said.access) == ("ns/team-a", "127.0.0.1:11080", "pod")
-    assert said.redis_url == "redis://redis:6379/0"
+    assert not said.redis_url
     folders = {each["mountPath"] for each in made["volumeMounts"]}
-    for path in (said.scope_key_file, said.gateway_token_file):
+    for path in (said.scope_key_file, said.redis_url_file, said.gateway_token_file):
         assert path.rpartition("/")[0] in folders
     assert said.state_dir in folders
 

@@ -1,6 +1,7 @@
 """The first lists try until they succeed; audits find the deletions that no watch has shown."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
@@ -18,17 +19,29 @@ from switchboard_operator.listing import (
     LOST_AFTER_S,
     Listing,
 )
-from switchboard_operator.resources import Kind, Resource
+from switchboard_operator.resources import WATCHED, Kind, Listed, Resource
 from switchboard_policy.compiler.world import Name
 from unit.operator.bench import in_virtual_time
 from unit.operator.kube_fakes import AWAY, Cluster, Json
+
+
+class AskedCluster(Cluster):
+    """A cluster that counts the lists of names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = Counter[Resource]()
+
+    async def names(self, resource: Resource, namespace: str = "") -> tuple[list[Listed], int]:
+        self.asked[resource] += 1
+        return await super().names(resource, namespace)
 
 
 class Watched:
     """A listing of a cluster with two policies."""
 
     def __init__(self, *namespaces: str) -> None:
-        self.cluster = Cluster()
+        self.cluster = AskedCluster()
         for name in ("one", "two"):
             self.cluster.put(Kind.POLICY, policy(name, "a"))
         self.cluster.put(Kind.NAMESPACE, {"metadata": {"name": "ai", "labels": {"team": "a"}}})
@@ -90,6 +103,22 @@ def test_a_deletion_that_no_watch_showed_is_found_after_a_relist() -> None:
             listed.listing.shown(Kind.POLICY, None, listed.body("two"))
         await eventually(lambda: listed.changes == 1, within_s=2)
         assert list(listed.inventory.world.policies) == [Name("ai", "two")]
+        running.cancel()
+
+    in_virtual_time(scenario)
+
+
+def test_a_list_that_is_shown_slowly_is_audited_once_at_its_end() -> None:
+    async def scenario() -> None:
+        listed = Watched()
+        await listed.listing.load()
+        running = asyncio.create_task(listed.listing.run())
+        for _ in range(20):
+            listed.listing.shown(Kind.POLICY, None, listed.body("two"))
+            await asyncio.sleep(AUDIT_AFTER_LIST_S / 2)
+        assert not listed.cluster.asked
+        await asyncio.sleep(2 * AUDIT_AFTER_LIST_S)
+        assert listed.cluster.asked == {WATCHED[Kind.POLICY]: 1}
         running.cancel()
 
     in_virtual_time(scenario)

@@ -178,3 +178,71 @@ def test_last_good_specs_are_kept_and_dropped_by_a_leader_alone() -> None:
         await bench.stop()
 
     in_virtual_time(scenario)
+
+
+def test_a_standby_forgets_what_is_gone() -> None:
+    async def scenario() -> None:
+        leader = await started()
+        standby = Bench(leader.cluster, leader.store, name="standby")
+        await standby.start()
+        await asyncio.sleep(10)
+        for number in range(20):
+            name = f"p{number}"
+            standby.apply(POLICY, policy(name, "a"))
+            await asyncio.sleep(0.5)
+            assert ObjectKey(POLICY, Name("ai", name)) in standby.reconciler._unreported
+            standby.delete(POLICY, name)
+            await asyncio.sleep(0.5)
+        assert standby.leadership.epoch is None
+        assert standby.reconciler._unreported == {
+            ObjectKey(BACKEND, Name("ai", "a")),
+            ObjectKey(POLICY, Name("ai", "chat")),
+        }
+        await leader.stop()
+        await eventually(lambda: standby.leadership.epoch == 2)
+        await eventually(lambda: bool(standby.condition(POLICY, "chat", "Ready")))
+        await standby.stop()
+
+    in_virtual_time(scenario)
+
+
+def test_a_standby_still_drops_the_kept_spec_of_what_is_gone() -> None:
+    async def scenario() -> None:
+        bench = await started()
+        bench.apply(POLICY, policy("chat", "a", when="request.nope == 1"))
+        await eventually(lambda: bool(bench.cluster.kept))
+        bench.leadership.step_down("a test")
+        bench.delete(POLICY, "chat")
+        await eventually(lambda: bench.leadership.epoch == 2)
+        await eventually(lambda: not bench.cluster.kept)
+        await bench.stop()
+
+    in_virtual_time(scenario)
+
+
+def test_keys_that_cannot_be_read_are_tried_again_once_at_a_time() -> None:
+    async def scenario() -> None:
+        bench = await started()
+        kept = bench.cluster.secrets[Name("system", "switchboard-scope-default")]
+        good, kept.data = kept.data, {"scope-key.json": b"{}"}
+        reads, get_secret = list[Name](), bench.cluster.get_secret
+
+        async def count(name: Name) -> Any:
+            reads.append(name)
+            return await get_secret(name)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bench.cluster, "get_secret", count)
+            bench.leadership.step_down("a test")
+            await eventually(lambda: bool(reads))
+            for number in range(50):
+                bench.apply(POLICY, policy("chat", "a", rule=f"r{number}"))
+                await asyncio.sleep(0.5)
+            reads.clear()
+            await asyncio.sleep(60)
+            assert 10 <= len(reads) <= 13
+        kept.data = good
+        await eventually(lambda: bench.reconciler._reported_epoch == bench.leadership.epoch)
+        await bench.stop()
+
+    in_virtual_time(scenario)

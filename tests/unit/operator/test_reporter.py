@@ -5,14 +5,15 @@ import asyncio
 from fakes.manifests import external, policy
 from fakes.virtual_time import eventually
 from switchboard_operator.patcher import COUNTS_EVERY_S
-from switchboard_operator.reporter import DISTRUST_S, GRACE_S
+from switchboard_operator.reporter import DISTRUST_S, GRACE_MAX_S, GRACE_S
 from switchboard_operator.resources import Kind, ObjectKey
 from switchboard_policy.compiler.world import Name
-from switchboard_policy.store import POLICY_REFUSED
-from unit.operator.bench import Bench, DataPlane, in_virtual_time, new_store
+from switchboard_policy.store import MORE_REFUSED, POLICY_REFUSED, Revision
+from unit.operator.bench import SCOPE, Bench, DataPlane, in_virtual_time, new_store
 from unit.operator.kube_fakes import Cluster, Json
 
 POLICIES = 200
+MANY = 1_200
 
 
 def key(name: str) -> ObjectKey:
@@ -76,6 +77,32 @@ def test_the_last_ack_has_what_was_held_back_written_at_once() -> None:
     in_virtual_time(scenario)
 
 
+def test_many_objects_that_wait_for_slow_pods_get_one_status_each() -> None:
+    async def scenario() -> None:
+        names = [f"p{number}" for number in range(MANY)]
+        bench = await started(*names)
+        slow = DataPlane(bench.store, "pod-1")
+        await eventually(lambda: all(programmed(bench, name) for name in names), within_s=60)
+        slow.ignores = True
+        patches = len(bench.cluster.patches)
+        for name in names:
+            bench.apply(Kind.POLICY, policy(name, "a", rule="renamed"))
+        await asyncio.sleep(2.1 * GRACE_S)
+        slow.ignores = False
+        await eventually(
+            lambda: (
+                len(bench.cluster.patches) == patches + MANY
+                and all(programmed(bench, name) for name in names)
+            ),
+            within_s=60,
+        )
+        await asyncio.sleep(GRACE_MAX_S)
+        assert len(bench.cluster.patches) == patches + MANY
+        await bench.stop()
+
+    in_virtual_time(scenario)
+
+
 def test_a_report_on_many_objects_leaves_the_loop_to_others() -> None:
     async def scenario() -> None:
         bench = await started(*(f"p{number}" for number in range(POLICIES)))
@@ -120,6 +147,67 @@ def test_a_pod_that_takes_nothing_stalls_what_waits_for_it_and_nothing_else() ->
         assert programmed(bench, "chat")
         lost.ignores, lost.refused = False, {}
         await eventually(lambda: programmed(bench, "edited"))
+        await bench.stop()
+
+    in_virtual_time(scenario)
+
+
+def test_what_a_pod_may_refuse_unnamed_is_not_programmed() -> None:
+    async def scenario() -> None:
+        bench = await started("named", "unnamed")
+        pod = DataPlane(bench.store, "pod-1")
+        await eventually(lambda: programmed(bench, "named") and programmed(bench, "unnamed"))
+        pod.refused = {"policy/ai/named": "format 9", MORE_REFUSED: "1 more entries are refused"}
+        await eventually(lambda: not (programmed(bench, "named") or programmed(bench, "unnamed")))
+        found = bench.condition(Kind.POLICY, "unnamed", "Programmed")
+        assert found["reason"] == "WaitingForPods"
+        assert "it may refuse this one: 1 more entries are refused" in found["message"]
+        # As long as it says so, no other ack helps.
+        other = DataPlane(bench.store, "pod-2")
+        await asyncio.sleep(2)
+        assert key("unnamed") not in bench.reporter.waiting()
+        await other.stop()
+        pod.refused = {"policy/ai/named": "format 9"}
+        await eventually(lambda: programmed(bench, "unnamed"), within_s=3 * GRACE_S)
+        assert not programmed(bench, "named")
+        await bench.stop()
+
+    in_virtual_time(scenario)
+
+
+def test_a_pod_that_comes_with_a_refusal_refuses_the_entry_as_it_is_once_it_has_seen_it() -> None:
+    async def scenario() -> None:
+        bench = await started("chat")
+        DataPlane(bench.store, "pod-1")
+        await eventually(lambda: programmed(bench, "chat"))
+        # It started from its disk, where the entry was older.
+        late = DataPlane(bench.store, "pod-2", at=Revision(0, 1))
+        late.refused = {"policy/ai/chat": "format 9"}
+        await asyncio.sleep(2)
+        assert programmed(bench, "chat")
+        late.ignores = False
+        await eventually(lambda: not programmed(bench, "chat"))
+        assert bench.condition(Kind.POLICY, "chat", "Programmed")["reason"] == "RefusedByPod"
+        await bench.stop()
+
+    in_virtual_time(scenario)
+
+
+def test_a_pod_that_stays_ahead_of_the_store_ends_what_was_programmed_until_it_is_gone() -> None:
+    async def scenario() -> None:
+        bench = await started("chat")
+        pod = DataPlane(bench.store, "pod-1", at=Revision(7, 123))
+        await eventually(lambda: programmed(bench, "chat"))
+        pod.refused = {POLICY_REFUSED: "the store went back to 1-4; 7-123 stays in force"}
+        await eventually(lambda: not programmed(bench, "chat"))
+        await asyncio.sleep(DISTRUST_S + COUNTS_EVERY_S)
+        found = bench.condition(Kind.POLICY, "chat", "Ready")
+        assert (found["status"], found["reason"]) == ("False", "RefusedByPod")
+        assert "pod-1 (at 7-123, delete it: the store went back to 1-4" in found["message"]
+        await pod.stop()
+        await bench.store.reader(SCOPE).goodbye("pod-1")
+        DataPlane(bench.store, "pod-2")
+        await eventually(lambda: programmed(bench, "chat"))
         await bench.stop()
 
     in_virtual_time(scenario)

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from switchboard_operator.errors import AddressUnfit
 from switchboard_operator.settings import KeySettings, Settings, SettingsInvalid, read_settings
+from switchboard_operator.stores import Stores
 
 FLAGS = ["--namespace", "system"]
 
@@ -79,7 +81,7 @@ gateways:
             "gateways.0.keys.keepOldFor is 5: write a duration",
         ),
         ("adminPort: 70000", "adminPort is 70000: Input should be less than or equal to 65535"),
-        ("redis: redis://here", "redis is 'redis://here': Input should be a valid dictionary"),
+        ("redis: redis://:p@here", "redis: Input should be a valid dictionary"),
         ("- a list", "the file must be a map"),
         ("a: [", "--config"),
     ],
@@ -220,6 +222,48 @@ def test_sidecars_are_set_up_whole_and_no_login_is_shown(
         assert read_settings(argv, {}).sidecar.enabled
         return
     with pytest.raises(SettingsInvalid) as raised:
-        read_settings(argv, {})
+        Stores(read_settings(argv, {}))
     assert told in str(raised.value)
     assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["redis", "sidecar-redis"])
+def test_a_url_is_given_or_its_file_and_no_login_is_shown(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "url"
+    file.write_text("redis://u:hush@h\n")
+    told = rf"--{name}-url and --{name}-url-file are both set.*_URL, SWITCHBOARD_.*_URL_FILE\)"
+    url = (f"--{name}-url", "redis://u:hush@h")
+    for flags, env in (
+        ([*url, f"--{name}-url-file", str(file)], {}),
+        ([*url], {f"SWITCHBOARD_{name.replace('-', '_').upper()}_URL_FILE": str(file)}),
+    ):
+        with pytest.raises(SettingsInvalid, match=told) as raised:
+            read_settings([*FLAGS, *flags], env)
+        assert "hush" not in str(raised.value)
+
+
+def test_what_sidecars_are_told_follows_the_files(tmp_path: Path) -> None:
+    own, shared = tmp_path / "own", tmp_path / "shared"
+    own.write_text("redis://u:hush@h")
+    flags = [*write(tmp_path, SIDECARS % ""), "--redis-url-file", str(own)]
+    stores = Stores(read_settings(flags, {}))
+    own.write_text("redis://u:hush@elsewhere")
+    assert stores.of_sidecars() == "redis://u:hush@elsewhere"
+    own.write_text("redis+sentinel://s:1/x?sentinel_password=hush")
+    with pytest.raises(AddressUnfit, match=r"give sidecar\.redis\.address") as raised:
+        stores.of_sidecars()
+    assert "hush" not in str(raised.value)
+    with pytest.raises(SettingsInvalid, match=r"give sidecar\.redis\.address"):
+        Stores(read_settings(flags, {}))
+    shared.write_text("redis://all:p@h")
+    stores = Stores(read_settings([*flags, "--sidecar-redis-url-file", str(shared)], {}))
+    shared.write_text("redis://all:q@h")
+    assert stores.of_sidecars() == "redis://all:q@h"
+
+
+@pytest.mark.parametrize("flag", ["--redis-url-file", "--sidecar-redis-url-file"])
+def test_a_file_without_a_url_is_named_with_its_flag(tmp_path: Path, flag: str) -> None:
+    (tmp_path / "url").write_text("")
+    settings = read_settings([*FLAGS, flag, f"{tmp_path}/url"], {})
+    with pytest.raises(SettingsInvalid, match=rf"{flag}: {tmp_path}/url holds nothing: write the"):
+        Stores(settings)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fakes.virtual_time import eventually
 from fakes.worlds import policy, put, rule
-from switchboard_operator.errors import Forbidden, UsersRefused
+from switchboard_operator.errors import AddressUnfit, Forbidden, UsersRefused
 from switchboard_operator.sidecar_login import URL_KEY, Logins
 from switchboard_operator.sidecar_scopes import SUMMARY
 from switchboard_policy.compiler.world import Name
@@ -231,6 +231,29 @@ async def test_who_does_not_lead_any_more_forgets_what_it_knew(stage: Stage) -> 
     await eventually(lambda: not replica.scopes.counts()["scopes"])
 
 
+@on_a_stage
+async def test_sidecars_that_run_are_told_of_a_store_that_is_elsewhere(stage: Stage) -> None:
+    replica = stage.replica()
+    await eventually(lambda: "policy/app/chat" in stage.published())
+    before = stage.url
+    replica.address = "redis://operator:secret@elsewhere:6379/0"
+    await eventually(lambda: stage.url != before)
+    assert stage.url == before.replace("@redis:", "@elsewhere:")
+
+
+@on_a_stage
+async def test_a_store_that_sidecars_may_not_know_leaves_them_what_they_have(stage: Stage) -> None:
+    replica = stage.replica()
+    await eventually(lambda: "policy/app/chat" in stage.published())
+    before = stage.url
+    replica.unfit = AddressUnfit("not for all")
+    assert await replica.scopes.admit("other") == "no sidecar for namespace other now: not for all"
+    await asyncio.sleep(60)
+    assert stage.url == before
+    replica.unfit = None
+    assert await replica.scopes.admit("other") == ""
+
+
 def test_an_authority_goes_with_the_url_to_where_sidecars_have_it(
     tmp_path: Path,
 ) -> None:
@@ -238,7 +261,11 @@ def test_an_authority_goes_with_the_url_to_where_sidecars_have_it(
     path.write_bytes(b"PEM")
     address = f"rediss://operator:secret@redis:6379/0?ssl_ca_certs={path}"
     logins = Logins(
-        Cluster(), Users(), address=address, shared="", random_bytes=lambda count: b"\1" * count
+        Cluster(),
+        Users(),
+        url=lambda: address,
+        own=True,
+        random_bytes=lambda count: b"\1" * count,
     )
     made = logins.make("app")
     assert made["redis-ca.crt"] == b"PEM"

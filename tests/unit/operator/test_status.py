@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
+from switchboard_operator import standing as standings
 from switchboard_operator.rendering import read, render
-from switchboard_operator.standing import Standing, combine, condemn, stand
+from switchboard_operator.standing import Standing, combine, condemn
 from switchboard_operator.status import (
     MESSAGE_CHARACTERS_MAX,
     Difference,
@@ -23,6 +25,8 @@ from switchboard_policy.v1alpha1.conditions import Reason
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 KEY = "policy/ai/chat"
 AT = {KEY: Revision(3, 17)}
+HEAD = Revision(5, 99)
+stand = partial(standings.stand, head=HEAD)
 
 
 def report(**fields: Any) -> ObjectReport:
@@ -370,7 +374,44 @@ def test_a_pod_that_refuses_more_than_it_names_is_not_counted_as_having_the_rest
     pods = [pod("a"), PodSeen(Pod(name="b", revision=Revision(3, 17), refused=refused), age_ms=0)]
     standing = stand(pods, AT)
     assert (standing.acked, standing.refused) == (1, ())
-    assert standing.behind == ("b (at 3-17, 1900 more entries are refused)",)
+    assert standing.behind == (
+        "b (at 3-17, it may refuse this one: 1900 more entries are refused)",
+    )
+
+
+def test_what_was_programmed_does_not_stay_so_where_a_pod_refuses_more_than_it_names() -> None:
+    held = assess(report(), stand([pod("a")], AT), None)
+    refused = {"policy/ai/other": "unknown format 9", MORE_REFUSED: "1900 more entries are refused"}
+    more = PodSeen(Pod(name="a", revision=Revision(3, 17), refused=refused), age_ms=0)
+    for found in (stand([more], AT), combine([stand([pod("b")], AT), stand([more], AT)])):
+        programmed = assess(report(), found, held).verdict("Programmed")
+        assert programmed is not None
+        assert (programmed.holds, programmed.reason) == (False, Reason.WAITING_FOR_PODS)
+        assert "1900 more entries are refused" in programmed.message
+
+
+def test_a_pod_that_stays_ahead_of_a_store_that_went_back_is_behind() -> None:
+    held = assess(report(), stand([pod("a")], AT), None)
+    went_back = "the store went back to 5-99; 7-123 stays in force"
+    # What it refused then says nothing of the entry that the store holds now.
+    refused = {POLICY_REFUSED: went_back, KEY: "unknown format 9"}
+    ahead = PodSeen(Pod(name="a", revision=Revision(7, 123), refused=refused), age_ms=0)
+    standing = stand([ahead], AT)
+    assert (standing.acked, standing.refused) == (0, ())
+    assert standing.behind == standing.distrusting == (f"a (at 7-123, delete it: {went_back})",)
+    programmed = assess(report(), standing, held).verdict("Programmed")
+    assert programmed is not None
+    assert (programmed.holds, programmed.reason) == (False, Reason.WAITING_FOR_PODS)
+
+
+def test_a_pod_that_trusts_the_store_may_know_of_more_than_the_operator() -> None:
+    assert stand([pod("a", 100, epoch=5)], AT).acked == 1
+
+
+def test_a_pod_that_lacks_a_key_has_what_it_took_before() -> None:
+    refused = {POLICY_REFUSED: "the head is signed by key k2"}
+    lacking = PodSeen(Pod(name="a", revision=Revision(3, 17), refused=refused), age_ms=0)
+    assert stand([lacking], AT).complete
 
 
 def test_a_pod_that_does_not_trust_the_store_says_why_it_is_behind() -> None:

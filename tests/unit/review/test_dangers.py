@@ -115,6 +115,23 @@ def test_a_name_that_goes_to_a_policy_as_well_guarded_is_only_taken(told: Any) -
     assert changes[0].severity == "taken"
 
 
+def test_a_condition_that_only_begins_as_it_was_is_loosened(told: Any) -> None:
+    rail = {**GUARDRAIL, "when": "request.stream"}
+    turned = {**rail, "when": "request.stream || true ? false : true"}
+    old = policy("chat", "eu", "us", guardrails=[rail])
+    first = told([EU, US, old], [EU, US, policy("chat", "eu", "us", guardrails=[turned])])[0]
+    assert (first.severity, first.kind) == ("loosened", "guardrail loosened")
+    assert "may hold for fewer requests: ai/us becomes reachable" in first.text
+    heir = policy("another", "eu", "us", priority=1, guardrails=[turned])
+    assert told([EU, US, old], [EU, US, heir])[0].kind == "guardrail no longer holds"
+
+
+def test_a_condition_that_is_only_written_otherwise_is_a_note(told: Any) -> None:
+    rails = ({**GUARDRAIL, "when": one} for one in ("request.stream", "( request.stream )"))
+    old, new = (policy("chat", "eu", "us", guardrails=[rail]) for rail in rails)
+    assert [one.kind for one in told([EU, US, old], [EU, US, new])] == ["guardrail reworded"]
+
+
 def test_a_platform_guardrail_is_told_where_no_policy_is_at_hand(told: Any) -> None:
     other = residency("other", require="true")
     assert [one.kind for one in told([residency(), other], [other])] == ["guardrail removed"]
@@ -137,9 +154,45 @@ def test_a_policy_that_names_a_twin_elsewhere_is_no_renamed_backend(told: Any) -
     assert "backend replaced" in kinds
 
 
+def test_a_policy_that_moves_to_another_namespace_is_no_renamed_one(told: Any) -> None:
+    shared = backend("eu", "eu", allowedNamespaces={"from": "All"})
+    old, new = (policy("cart", "eu", namespace=one) for one in ("team-a", "ai"))
+    for one in (old, new):
+        one["spec"]["rules"][0]["route"]["tiers"][0]["backends"][0]["namespace"] = "ai"
+    changes = told([shared, old], [shared, new])
+    assert changes[0].severity == "taken"
+    assert "renamed" not in {one.severity for one in changes}
+
+
+def test_an_object_of_another_version_never_comes_into_force(told: Any) -> None:
+    newer = {**GUARDED, "apiVersion": "switchboard.dev/v9"}
+    (one,) = told([EU, US, policy("chat", "eu", "us")], [EU, US, newer])
+    assert "would be refused, and its last good form stays in force: apiVersion" in one.text
+    (alone,) = told([EU, US], [EU, US, newer])
+    assert "would be refused, and nothing of it comes into force: apiVersion" in alone.text
+
+
 def test_consent_is_told_before_any_policy_uses_it(told: Any) -> None:
     changes = told([EU], [backend("eu", "eu", allowedNamespaces={"from": "All"})])
     assert [one.kind for one in changes] == ["allowed namespaces changed"]
+
+
+def test_a_namespace_whose_labels_a_backend_admits_is_told(told: Any) -> None:
+    def namespace(**labels: str) -> dict[str, Any]:
+        return {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": "sales", "labels": labels},
+        }
+
+    allowed = {"from": "Selector", "selector": {"matchLabels": {"trusted": "yes"}}}
+    shared = backend("eu", "eu", allowedNamespaces=allowed)
+    plain, trusted = namespace(), namespace(trusted="yes")
+    (one,) = told([shared, plain], [shared, trusted])
+    assert (one.severity, one.kind) == ("access", "allowed namespaces changed")
+    assert one.text == "backend ai/eu may now be used from namespace sales, by its labels"
+    assert "may no longer be used" in told([shared, trusted], [shared, plain])[0].text
+    assert told([shared, plain], [shared, namespace(other="label")]) == []
 
 
 def test_a_service_that_selects_other_pods_or_goes_is_told(told: Any) -> None:
@@ -148,7 +201,56 @@ def test_a_service_that_selects_other_pods_or_goes_is_told(told: Any) -> None:
     assert [one.kind for one in told(old, [*old[:2], service("other")])] == [
         "Service selects otherwise"
     ]
+    alone = service("vllm")
+    del alone["spec"]["selector"]
+    (one,) = told(old, [*old[:2], alone])
+    assert one.text.endswith('stands for no pods of its own, before for {"app":"vllm"}')
     assert "reference broken" in [one.kind for one in told(old, old[:2])]
+
+
+def test_a_service_that_sends_to_another_port_of_its_pods_is_told(told: Any) -> None:
+    target = made("ModelBackend", "eu", {"model": "m", "service": {"name": "s", "port": "http"}})
+    old, new = service("vllm"), service("vllm")
+    new["spec"]["ports"] = [
+        {"name": "http", "port": 80, "targetPort": 9999},
+        {"name": "metrics", "port": 81},
+    ]
+    (one,) = told([target, CHAT, old], [target, CHAT, new])
+    assert (one.severity, one.kind) == ("access", "Service port changed")
+    assert one.text.endswith("sends to port 9999 of its pods, before to port 80")
+    new["spec"]["ports"][0]["targetPort"] = 80
+    assert told([target, CHAT, old], [target, CHAT, new]) == []
+
+
+def test_endpoints_that_are_others_are_told_of_a_renamed_backend_too(told: Any) -> None:
+    def slice_of(*addresses: str) -> dict[str, Any]:
+        return {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": "s-1",
+                "namespace": "ai",
+                "labels": {"kubernetes.io/service-name": "s"},
+            },
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 80}],
+            "endpoints": [{"addresses": [one]} for one in addresses],
+        }
+
+    def world(name: str, *addresses: str) -> Objects:
+        spec = {"model": "m", "service": {"name": "s", "port": "http"}}
+        slices = [slice_of(*addresses)] if addresses else []
+        return [made("ModelBackend", name, spec), policy("chat", name), service("vllm"), *slices]
+
+    (one,) = told(world("eu", "10.0.0.1"), world("eu", "203.0.113.5"))
+    assert (one.severity, one.kind) == ("access", "endpoints changed")
+    assert one.text == "backend ai/eu has the endpoints 203.0.113.5:80, before 10.0.0.1:80"
+    assert told(world("eu"), world("eu", "203.0.113.5"))[0].text.endswith("before nothing")
+    kinds = [one.kind for one in told(world("eu", "10.0.0.1"), world("us", "203.0.113.5"))]
+    assert kinds == ["endpoints changed", "backend renamed"]
+    assert [one.kind for one in told(world("eu", "10.0.0.1"), world("us", "10.0.0.1"))] == [
+        "backend renamed"
+    ]
 
 
 def test_texts_that_go_to_another_webhook_leave_the_gateway_anew(told: Any) -> None:
@@ -183,6 +285,12 @@ def test_a_name_that_is_claimed_in_vain_is_told(told: Any) -> None:
             {},
             "client expiry changed",
             "never expires; before: expires 2030-01-01 00:00 UTC",
+        ),
+        (
+            {"expires": "9999-12-31T23:59:59Z"},
+            {"expires": "9999-12-31T23:59:59-05:00"},
+            "client expiry changed",
+            "expires after the year 9999; before: expires 9999-12-31 23:59 UTC",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """Recorded requests against a set of policies: what is told, what is not, and what it costs."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -306,6 +307,42 @@ def test_a_log_is_read_line_by_line(tmp_path: Path) -> None:
     assert first is not None
     assert first.id == "decision-1"
     assert list(reading) == [None, None]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"at": "2026-01-01T00:00:00"},
+        {"api": "thoughts"},
+        {"input_tokens": 10**400},
+        {"inputs": {"modalities": ["text", "3d"]}},
+        {"inputs": {"readings": {"pii": 5}}},
+        {"inputs": {"readings": {"pii": [5]}}},
+        {"inputs": {"readings": {"complexity": "x"}}},
+        {"inputs": {"readings": {"urgent": 1}}},
+        {"inputs": {"readings": {"classified": "strong"}}},
+        {"inputs": {"readings": {"router:sha256:0": 0.5}}},
+    ],
+)
+def test_a_line_that_says_what_is_not_known_here_is_unreadable_and_ends_nothing(
+    odd: dict[str, Any], tmp_path: Path
+) -> None:
+    said = msgspec.to_builtins(decision(1, model="chat"))
+    log = tmp_path / "log.jsonl"
+    log.write_text("\n".join(json.dumps(one) for one in (said, {**said, **odd}, said)))
+    reads = "when: 'size(signals.pii) > 0 || signals.complexity > 0.5',"
+    side = policies(rule("first", reads) + rule("default"))
+    tally = simulate(side, read_decisions(str(log)), seed=0)
+    assert (tally.unreadable, tally.requests) == (1, 2)
+
+
+def test_a_line_with_a_reading_that_is_new_counts_all_the_same(tmp_path: Path) -> None:
+    known = {"pii": ["email"], "complexity": 1, "classified": None, "router:x": {"small": 1}}
+    line = decision(1, model="chat"), Inputs(readings={**known, "mood": "fine"})
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(msgspec.json.encode(msgspec.structs.replace(line[0], inputs=line[1])))
+    side = policies(rule("first", "when: size(signals.pii) > 0,") + rule("default"))
+    assert rules_of(simulate(side, read_decisions(str(log)), seed=0)) == {"first": 1.0}
 
 
 def test_what_holds_no_decision_is_no_log(tmp_path: Path) -> None:

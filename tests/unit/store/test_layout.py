@@ -136,6 +136,12 @@ def test_a_sentinel_url_says_it_all() -> None:
         ("rediss+cluster://u:secret@a?ssl_keyfile=/k", "belong together"),
         ("redis://u:secret@a?ssl_ca_certs=/ca", "starts with rediss"),
         ("redis+sentinel://u:secret@a/m?ssl_certfile=/c&ssl_keyfile=/k", "starts with rediss"),
+        ("redis://u:secret/x@a", "quote what a URL reserves"),
+        ("redis://u:[secret@a", "quote what a URL reserves"),
+        ("redis://u:secret℀@a", "quote what a URL reserves"),
+        ("redis+sentinel://u:p/m/secret@a:1/main", "number"),
+        ("redis+cluster://u:secret/x@a", "one database"),
+        ("redis+cluster://u:secret", "quote what a URL reserves"),
     ],
 )
 def test_a_bad_url_says_what_is_wrong_and_never_the_password(url: str, said: str) -> None:
