@@ -6,9 +6,9 @@ from typing import Any, Final
 Report = Mapping[str, Any]
 """What the callers say at the end; ``steps`` are reports of inside/callers.py."""
 
-LEAST_SHARE: Final = 1 / 4
+LEAST_SHARE: Final = 1 / 2
 """Of the requests in a second of the run's fullest step, what every step has at least."""
-LONGEST_GAP_S: Final = 15.0
+LONGEST_GAP_S: Final = 8.0
 """A machine may stand still for some seconds, and the callers with it."""
 LONG_ENOUGH_S: Final = 10.0
 """Shorter steps say nothing of a rate, and one in three requests is a stream."""
